@@ -1,0 +1,41 @@
+# Everything here works from a bare clone with Python >= 3.11, pip and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check format lint types clean
+help:
+	@echo "make demo    the main job on a fake GitLab: no account, no network, about 20 seconds"
+	@echo "make test    the test suite"
+	@echo "make check   format, lint, types, tests with warnings as errors, coverage"
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cli]" --group dev
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/asyncjobs demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: lint types
+	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage report --fail-under=90
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage build dist

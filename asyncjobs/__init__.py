@@ -1,0 +1,1 @@
+"""asyncjobs: an asyncio client for the GitLab Jobs API."""

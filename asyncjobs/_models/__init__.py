@@ -1,0 +1,101 @@
+"""The values of asyncjobs: what GitLab says, how things are named, what features report.
+
+Frozen attrs classes without behaviour beyond reading themselves. This room imports only the
+errors, and nothing above it is known here.
+"""
+
+from asyncjobs._models.jobs import (
+    ArtifactEntry,
+    ArtifactsFile,
+    Bridge,
+    Commit,
+    Job,
+    JobArtifact,
+    JobBasic,
+    JobProject,
+    Pipeline,
+    Project,
+    Runner,
+    RunnerManager,
+    User,
+)
+from asyncjobs._models.refs import (
+    GroupRef,
+    JobRef,
+    PipelineRef,
+    ProjectRef,
+    Target,
+    as_target,
+    check_full_path,
+    parse_target,
+)
+from asyncjobs._models.reports import (
+    ArtifactFile,
+    ArtifactOutcome,
+    DownloadProgress,
+    SyncEvent,
+    SyncFinished,
+    SyncPlanned,
+    SyncReport,
+    TargetFailure,
+)
+from asyncjobs._models.statistics import ClassStatistics, LaneStatistics, Statistics
+from asyncjobs._models.status import JobStatus
+from asyncjobs._models.traces import (
+    CURSOR_TAIL_BYTES,
+    JobFinished,
+    JobRetried,
+    JobStarted,
+    LogLine,
+    TailEvent,
+    TailFailed,
+    TraceChunk,
+    TraceCursor,
+    TraceReset,
+)
+
+__all__ = [
+    "CURSOR_TAIL_BYTES",
+    "ArtifactEntry",
+    "ArtifactFile",
+    "ArtifactOutcome",
+    "ArtifactsFile",
+    "Bridge",
+    "ClassStatistics",
+    "Commit",
+    "DownloadProgress",
+    "GroupRef",
+    "Job",
+    "JobArtifact",
+    "JobBasic",
+    "JobFinished",
+    "JobProject",
+    "JobRef",
+    "JobRetried",
+    "JobStarted",
+    "JobStatus",
+    "LaneStatistics",
+    "LogLine",
+    "Pipeline",
+    "PipelineRef",
+    "Project",
+    "ProjectRef",
+    "Runner",
+    "RunnerManager",
+    "Statistics",
+    "SyncEvent",
+    "SyncFinished",
+    "SyncPlanned",
+    "SyncReport",
+    "TailEvent",
+    "TailFailed",
+    "Target",
+    "TargetFailure",
+    "TraceChunk",
+    "TraceCursor",
+    "TraceReset",
+    "User",
+    "as_target",
+    "check_full_path",
+    "parse_target",
+]

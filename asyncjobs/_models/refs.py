@@ -1,0 +1,170 @@
+"""How jobs, pipelines, projects and groups are named: by a project and numbers, or by their web address."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote, urlsplit
+
+import attrs
+
+
+def _check_project(_: object, __: attrs.Attribute[int | str], value: int | str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"a project is an int or a full path, not {type(value).__name__}")
+    if isinstance(value, int):
+        if value <= 0:
+            raise ValueError(f"a project id is positive, not {value}")
+        return
+    check_full_path(value, what="project")
+
+
+def check_full_path(path: str, *, what: str) -> None:
+    """Refuse a path that GitLab could not have and that could change the request.
+
+    Raises:
+        ValueError: Empty, has an empty, `.` or `..` part, or a control character.
+    """
+    parts = path.split("/")
+    if any(part in {"", ".", ".."} for part in parts) or any(ord(c) < 0x20 or c == "\x7f" for c in path):
+        raise ValueError(f"not a {what} path: {path!r}")
+
+
+def _check_id(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{attribute.name} is an int, not {type(value).__name__}")
+    if value <= 0:
+        raise ValueError(f"{attribute.name} is positive, not {value}")
+
+
+@attrs.frozen
+class ProjectRef:
+    """A project: its id, or its full path such as `group/app`."""
+
+    project: int | str = attrs.field(validator=_check_project)
+
+    def __str__(self) -> str:
+        return str(self.project)
+
+
+@attrs.frozen
+class PipelineRef:
+    """One pipeline of a project."""
+
+    project: int | str = attrs.field(validator=_check_project)
+    pipeline_id: int = attrs.field(validator=_check_id)
+
+    def __str__(self) -> str:
+        return f"{self.project}/-/pipelines/{self.pipeline_id}"
+
+
+@attrs.frozen
+class JobRef:
+    """One job of a project."""
+
+    project: int | str = attrs.field(validator=_check_project)
+    job_id: int = attrs.field(validator=_check_id)
+
+    def __str__(self) -> str:
+        return f"{self.project}/-/jobs/{self.job_id}"
+
+
+def _check_group(_: object, __: attrs.Attribute[int | str], value: int | str) -> None:
+    if isinstance(value, str):
+        check_full_path(value, what="group")
+
+
+@attrs.frozen
+class GroupRef:
+    """A group: every project in it, and in its subgroups unless told otherwise."""
+
+    group: int | str = attrs.field(validator=_check_group)
+    include_subgroups: bool = True
+
+    def __str__(self) -> str:
+        return f"groups/{self.group}"
+
+
+Target = ProjectRef | PipelineRef | JobRef | GroupRef
+"""What fan-out, tail and sync accept, each also as the text that `parse_target` reads."""
+
+ACCEPTED = (
+    "a target is group/app, group/app/-/pipelines/6, group/app/-/jobs/8, groups/group,"
+    " or the full web address of one of them"
+)
+
+_PROJECT_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*|\d+")
+
+
+def parse_target(text: str) -> Target:
+    """Read a target in one of GitLab's own forms.
+
+    Accepts `group/app`, `group/app/-/pipelines/6`, `group/app/-/jobs/8`, `groups/group`, a bare
+    project id, and the full web address of each (its host is not compared with anything here).
+
+    Raises:
+        ValueError: Anything else; the message says what is accepted.
+    """
+    path = _path_of(text)
+    head, separator, tail = path.partition("/-/")
+    head = head.strip("/")
+    if not separator and head.startswith("groups/"):
+        return GroupRef(_full_path(head.removeprefix("groups/"), text, least=1))
+    if not separator:
+        return ProjectRef(_project(head, text))
+    match tail.strip("/").split("/"):
+        case ["pipelines", number] if _is_id(number):
+            return PipelineRef(_project(head, text), int(number))
+        case ["jobs", number] if _is_id(number):
+            return JobRef(_project(head, text), int(number))
+    raise _refuse(text)
+
+
+def _path_of(text: str) -> str:
+    """The part of *text* that names the target, without scheme, host, query and fragment."""
+    text = text.strip()
+    if "://" not in text:
+        return text.strip("/")
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise _refuse(text) from None
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise _refuse(text)
+    return unquote(parts.path).strip("/")
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) > 0
+
+
+def _project(head: str, text: str) -> int | str:
+    if _is_id(head):
+        return int(head)
+    return _full_path(head, text, least=2)
+
+
+def _full_path(path: str, text: str, *, least: int) -> str:
+    parts = path.split("/")
+    if len(parts) < least or not all(_PROJECT_PART.fullmatch(part) for part in parts):
+        raise _refuse(text)
+    return path
+
+
+def _refuse(text: str) -> ValueError:
+    # The text may be an address with a password or a token in it: neither is repeated.
+    shown = re.sub(r"//[^/@]*@", "//", re.split(r"[?#]", text, maxsplit=1)[0])[:200]
+    return ValueError(f"not a target: {shown!r}; {ACCEPTED}")
+
+
+def as_target(value: Target | str) -> Target:
+    """Take a target as it is, or parse its text form.
+
+    Raises:
+        ValueError: Text that `parse_target` refuses.
+        TypeError: Neither a target nor text.
+    """
+    if isinstance(value, str):
+        return parse_target(value)
+    if isinstance(value, Target):
+        return value
+    raise TypeError(f"not a target: {type(value).__name__}; {ACCEPTED}")

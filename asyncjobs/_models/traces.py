@@ -1,0 +1,145 @@
+"""What reading a job's trace gives: chunks of bytes, a cursor to go on from, and the events of a tail.
+
+GitLab calls a job's log its trace; the API page is https://docs.gitlab.com/api/jobs/#retrieve-a-job-log-file
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+import attrs
+
+from asyncjobs._errors import AsyncJobsError
+from asyncjobs._models.jobs import Job
+from asyncjobs._models.refs import JobRef, parse_target
+
+
+@attrs.frozen
+class TraceChunk:
+    """Bytes of a trace and where they stand in it."""
+
+    offset: int
+    """Position of the first byte in the whole trace."""
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """Position just after the last byte."""
+        return self.offset + len(self.data)
+
+
+_CURSOR = re.compile(
+    r"asyncjobs-trace:1:(?P<offset>\d+):(?P<crc>[0-9a-f]{8}):(?P<tail>[0-9a-f]*):(?P<job>.+)"
+)
+
+CURSOR_TAIL_BYTES = 64
+"""How many of the last delivered bytes a cursor carries, to recognise the place again."""
+
+
+@attrs.frozen
+class TraceCursor:
+    """A place in a trace, and enough of what came before to prove that it is still the same trace.
+
+    `str(cursor)` and `TraceCursor.parse(text)` round-trip, so a process may stop anywhere and
+    another may go on without a gap. The text holds the last delivered bytes of the log in hex:
+    treat it with the same care as the log.
+    """
+
+    ref: JobRef
+    offset: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    """Bytes delivered so far."""
+    crc: int = 0
+    """CRC-32 of all of them."""
+    tail: bytes = attrs.field(default=b"", validator=attrs.validators.max_len(CURSOR_TAIL_BYTES))
+    """The last of them, at most `CURSOR_TAIL_BYTES`."""
+
+    def __str__(self) -> str:
+        return f"asyncjobs-trace:1:{self.offset}:{self.crc:08x}:{self.tail.hex()}:{self.ref}"
+
+    @classmethod
+    def parse(cls, text: str) -> TraceCursor:
+        """Read what `str` of a cursor wrote.
+
+        Raises:
+            ValueError: Not the text of a cursor, or one that contradicts itself.
+        """
+        match = _CURSOR.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"not a trace cursor: {text[:80]!r}")
+        tail, offset = bytes.fromhex(match["tail"]), int(match["offset"])
+        ref = parse_target(match["job"])
+        if not isinstance(ref, JobRef) or len(tail) != min(offset, CURSOR_TAIL_BYTES):
+            raise ValueError(f"not a trace cursor: {text[:80]!r}")
+        return cls(ref, offset, int(match["crc"], 16), tail)
+
+
+@attrs.frozen
+class JobStarted:
+    """A job of the tail is being followed from here on."""
+
+    ref: JobRef
+    job: Job
+
+
+@attrs.frozen
+class LogLine:
+    """One line of one job's trace."""
+
+    ref: JobRef
+    job_name: str
+    raw: bytes
+    """The bytes as sent, newline included; joined over a job they are the trace."""
+    text: str
+    """Decoded, without section markers, timestamp header and newline; progress by CR collapsed."""
+    offset: int
+    """Position of the first byte of `raw` in the trace."""
+    number: int
+    """Counts the lines of this job from 1."""
+    timestamp: datetime | None
+    """When the line began, on runners that stamp their lines."""
+    stream: str | None
+    """`stdout` or `stderr`, on runners that stamp their lines."""
+    section: str | None
+    """Name of the innermost open section, or None outside of any."""
+
+
+@attrs.frozen
+class JobRetried:
+    """Somebody retried the job; the tail goes on with the new one."""
+
+    ref: JobRef
+    new_ref: JobRef
+
+
+@attrs.frozen
+class TraceReset:
+    """The past of a trace changed or vanished: what was delivered before `offset` no longer stands there."""
+
+    ref: JobRef
+    offset: int
+    """Where delivery goes on."""
+    reason: str
+    """One word: `erased`, `rewritten`, `shrunk`."""
+
+
+@attrs.frozen
+class JobFinished:
+    """The job is over and every byte of its trace was delivered."""
+
+    ref: JobRef
+    job: Job
+    cursor: TraceCursor
+
+
+@attrs.frozen
+class TailFailed:
+    """This job can no longer be followed; the others go on."""
+
+    ref: JobRef
+    error: AsyncJobsError
+    cursor: TraceCursor | None
+    """Where to go on from, or None when nothing was read."""
+
+
+TailEvent = JobStarted | LogLine | JobRetried | TraceReset | JobFinished | TailFailed

@@ -1,0 +1,209 @@
+"""Options: frozen, checked when built, durations in seconds, sizes in bytes. `None` lifts a limit.
+
+They say what is wanted and know nobody who uses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from string import Formatter
+from typing import Any
+
+import attrs
+
+Scope = str | Iterable[str] | None
+"""One status, several, or None for all; a `JobStatus` is a string."""
+
+PATH_FIELDS = frozenset({"project", "pipeline_id", "job_id", "job_name", "ref", "stage", "status"})
+"""The names a path template may use; every value is slugged before it becomes part of a path."""
+
+DEFAULT_PATH_TEMPLATE = "{project}/{pipeline_id}/{job_id}-{job_name}.zip"
+DEFAULT_TRACE_TEMPLATE = "{project}/{pipeline_id}/{job_id}-{job_name}.log"
+
+
+def _number(*, least: float = 0.0, above: bool = False, optional: bool = False, whole: bool = False) -> Any:
+    """A validator for numbers that names the option, the value and the range."""
+
+    def check(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        where = f"{type(owner).__name__}.{attribute.name}"
+        if value is None and optional:
+            return
+        kinds = int if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise TypeError(f"{where} must be {'an int' if whole else 'a number'}, not {value!r}")
+        assert isinstance(value, int | float)
+        # `not >=` rather than `<`, so that NaN is refused as well.
+        if not (value > least if above else value >= least):
+            raise ValueError(
+                f"{where} must be {'more than' if above else 'at least'} {least:g}, not {value!r}"
+            )
+
+    return check
+
+
+def scope_values(scope: Scope) -> tuple[str, ...]:
+    """The statuses of *scope* as plain strings, in the order given, without repeats."""
+    if scope is None:
+        return ()
+    given = [scope] if isinstance(scope, str) else scope
+    return tuple(dict.fromkeys(str(each) for each in given))
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """How much a client may do at once. Clients that share one `Limits` object share its budget."""
+
+    in_flight: int | None = attrs.field(default=32, validator=_number(least=1, optional=True, whole=True))
+    """Control requests under way at once (everything that is not a tail poll or an archive)."""
+    downloads: int | None = attrs.field(default=8, validator=_number(least=1, optional=True, whole=True))
+    """Archive bodies under way at once; each holds about 3 MiB of memory."""
+    tails: int | None = attrs.field(default=100, validator=_number(least=1, optional=True, whole=True))
+    """Tail polls under way at once."""
+    requests_per_minute: int | None = attrs.field(
+        default=None, validator=_number(least=1, optional=True, whole=True)
+    )
+    """Requests of every kind sent to the API per minute; None leaves it to the server's own limits."""
+    jobs_index_per_minute: int | None = attrs.field(
+        default=540, validator=_number(least=1, optional=True, whole=True)
+    )
+    """Requests to `GET /projects/:id/jobs` per minute: servers allow 600 per user and say so in no header."""
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """How long to wait. There is no limit on the time an archive may take, only on silence and slowness."""
+
+    connect: float | None = attrs.field(default=10.0, validator=_number(above=True, optional=True))
+    """Seconds to connect, TLS included."""
+    idle: float | None = attrs.field(default=60.0, validator=_number(above=True, optional=True))
+    """Seconds without a byte before an exchange is given up."""
+    control_total: float | None = attrs.field(default=120.0, validator=_number(above=True, optional=True))
+    """Seconds for one whole control request, waiting for a free slot not counted."""
+    tail_total: float | None = attrs.field(default=60.0, validator=_number(above=True, optional=True))
+    """Seconds for one tail poll whose answer brings nothing new; reading new bytes has no limit."""
+    first_byte: float | None = attrs.field(default=30.0, validator=_number(above=True, optional=True))
+    """Seconds until the first byte of an archive's body."""
+    min_bytes_per_second: int | None = attrs.field(
+        default=1024, validator=_number(least=1, optional=True, whole=True)
+    )
+    """An archive slower than this on average over `speed_window` is given up and resumed."""
+    speed_window: float = attrs.field(default=60.0, validator=_number(above=True))
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """When a failed request is sent again. One layer, full jitter, a budget over all requests."""
+
+    attempts: int = attrs.field(default=5, validator=_number(least=1, whole=True))
+    """Most times a read is sent in all; calls that change something have smaller limits of their own."""
+    base: float = attrs.field(default=0.5, validator=_number(above=True))
+    """Seconds; the nth wait is drawn from 0 to `min(cap, base * 2**(n-1))`."""
+    cap: float = attrs.field(default=20.0, validator=_number(above=True))
+    """Longest single backoff, in seconds; what a server asks for may be longer."""
+    deadline: float | None = attrs.field(default=120.0, validator=_number(optional=True))
+    """Most seconds one call sleeps between its attempts, all together."""
+    max_rate_limit_wait: float | None = attrs.field(default=300.0, validator=_number(optional=True))
+    """A server that asks for a longer wait than this raises `RateLimitedError` at once."""
+
+
+@attrs.frozen(kw_only=True)
+class TailOptions:
+    """How `tail` and `follow_trace` poll and what they follow."""
+
+    min_interval: float = attrs.field(default=2.0, validator=_number(above=True))
+    """Seconds between two polls of one job at the least."""
+    max_interval: float = attrs.field(default=60.0, validator=_number(above=True))
+    """Seconds between two polls of one job at the most."""
+    settle: float = attrs.field(default=10.0, validator=_number())
+    """Seconds after the end of a job in which its trace is read again until its size is stable."""
+    wait_for_start: bool = False
+    """Wait for `manual` and `scheduled` jobs instead of reporting and leaving them."""
+    children: bool = False
+    """Follow child and downstream pipelines too."""
+    max_depth: int = attrs.field(default=5, validator=_number(least=1, whole=True))
+    """How many levels of downstream pipelines are followed."""
+    tail_lines: int | None = attrs.field(default=None, validator=_number(optional=True, whole=True))
+    """Begin with the last so many lines of each log; None begins at the start."""
+    since: datetime | None = None
+    """Leave out lines stamped before this moment (an aware datetime); lines without a stamp are kept."""
+    max_open: int = attrs.field(default=100, validator=_number(least=1, whole=True))
+    """Jobs followed at once; the others wait in a queue. Memory is at most 256 KiB for each."""
+    name: str | None = None
+    """Only jobs whose name matches this glob."""
+    stage: str | None = None
+    """Only jobs whose stage matches this glob."""
+    scope: Scope = None
+    """Only jobs that have one of these statuses when they are first seen."""
+    ordered: bool = False
+    """One job at a time, in the order found, instead of all merged."""
+    join: bool = True
+    """Go on looking for new jobs of pipelines and projects while any job is followed."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_interval < self.min_interval:
+            raise ValueError("TailOptions.max_interval must not be less than min_interval")
+        if self.since is not None and self.since.tzinfo is None:
+            raise ValueError("TailOptions.since must be an aware datetime")
+
+
+@attrs.frozen(kw_only=True)
+class SyncOptions:
+    """What `sync_artifacts` selects, where it puts it and what it may do."""
+
+    concurrency: int = attrs.field(default=8, validator=_number(least=1, whole=True))
+    """Archives downloaded at once (`Limits.downloads` bounds them too)."""
+    scope: Scope = None
+    """Only jobs with one of these statuses; None means every finished job."""
+    ref: str | None = None
+    """Only jobs of this branch or tag."""
+    name: str | None = None
+    """Only jobs whose name matches this glob."""
+    since: datetime | None = None
+    """Only jobs created at or after this moment (an aware datetime)."""
+    max_bytes: int | None = attrs.field(default=None, validator=_number(optional=True, whole=True))
+    """Leave out archives larger than this."""
+    path_template: str = DEFAULT_PATH_TEMPLATE
+    """Where an archive goes below the destination; fields: those of `PATH_FIELDS`."""
+    extract: bool = False
+    """Also unpack each zip into a folder beside it."""
+    members: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    """Fetch only the members that match one of these globs, instead of whole archives."""
+    prune: bool = False
+    """Delete files of earlier syncs whose jobs or archives are gone, after a complete listing only."""
+    max_delete: int | None = attrs.field(default=100, validator=_number(optional=True, whole=True))
+    """Refuse to prune when more files than this would go."""
+    dry_run: bool = False
+    """Make the plan, download and delete nothing."""
+    fsync: bool = True
+    """Force files to the disk before they get their name; off is faster and unsafe on power loss."""
+    bandwidth_limit: int | None = attrs.field(
+        default=None, validator=_number(least=1, optional=True, whole=True)
+    )
+    """Bytes per second over all downloads of this sync."""
+    verify_members: bool = False
+    """Also read every member of each zip and check its CRC."""
+    verify: bool = False
+    """Hash every file that is already there again instead of trusting size and time."""
+    file_type: str = "archive"
+    """Which stored file of a job to fetch; others than `archive` need GitLab 19.4."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.since is not None and self.since.tzinfo is None:
+            raise ValueError("SyncOptions.since must be an aware datetime")
+        check_template(self.path_template)
+
+
+def check_template(template: str) -> None:
+    """Refuse a path template that uses unknown fields, is absolute or climbs.
+
+    Raises:
+        ValueError: The message names the field or the part.
+    """
+    for _, field, spec, conversion in Formatter().parse(template):
+        if field is not None and (field not in PATH_FIELDS or spec or conversion):
+            known = ", ".join(sorted(PATH_FIELDS))
+            raise ValueError(f"path template field {{{field}}} is not one of: {known}")
+    parts = template.split("/")
+    if any(part in {"", ".", ".."} for part in parts) or "\\" in template or "\0" in template:
+        raise ValueError(f"path template must be relative, without empty, . or .. parts: {template!r}")
