@@ -5,11 +5,15 @@
     |-- ClosedError                 you closed it; nothing broke
     |-- RequestError                no usable answer arrived
     |   |-- ConnectError            never reached the server; nothing was executed
-    |   |   `-- CertificateError    TLS refused: unknown authority, expired, wrong name
+    |   |   |-- HostNotFoundError   the name does not resolve
+    |   |   |-- CertificateError    TLS refused: unknown authority, expired, wrong name
+    |   |   |-- ConnectTimeout      no connection in time (also a RequestTimeout)
+    |   |   `-- TooManyFilesError   this process has no file descriptor left
     |   |-- RequestTimeout          silence longer than a limit of `Timeouts`
     |   |-- ProtocolError           bytes that are not the HTTP we asked for
     |   |   `-- TruncatedBodyError  the body ended before it was whole
-    |   `-- OutcomeUnknownError     sent, not answered: it may or may not have happened
+    |   `-- OutcomeUnknownError     sent, no clear answer: it may or may not have happened
+    |       `-- OutcomeUnknownServerError   the same, answered by a 5xx (also a ServerError)
     |-- ResponseError               an answer arrived, and it was not the one wanted
     |   |-- AuthenticationError     401
     |   |-- ForbiddenError          403
@@ -38,7 +42,7 @@ query values replaced.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,8 +125,20 @@ class CertificateError(ConnectError):
     """TLS was refused: unknown authority, expired or for another name. Never retried."""
 
 
-class RequestTimeout(RequestError):
+class HostNotFoundError(ConnectError):
+    """The name does not resolve."""
+
+
+class TooManyFilesError(ConnectError):
+    """The process or the system has no file descriptor left; fewer things at once will do."""
+
+
+class RequestTimeout(RequestError):  # noqa: N818 -- a pinned name
     """Connecting, waiting or reading took longer than a limit of `Timeouts`."""
+
+
+class ConnectTimeout(ConnectError, RequestTimeout):  # noqa: N818 -- beside RequestTimeout
+    """No connection within `Timeouts.connect`. Nothing was executed."""
 
 
 class ProtocolError(RequestError):
@@ -149,6 +165,10 @@ class ResponseError(_ExchangeError):
     """What the server said, one line, safe to print; may be empty."""
     request_id: str | None
     """`X-Request-Id` of the answer, for the administrators of the server."""
+    retry_after: float | None
+    """Seconds the server asked to wait, or None when it did not say."""
+    from_storage: bool
+    """True when another origin than the API answered, as object storage does after a redirect."""
 
     def __init__(
         self,
@@ -157,6 +177,8 @@ class ResponseError(_ExchangeError):
         status: int,
         message: str = "",
         request_id: str | None = None,
+        retry_after: float | None = None,
+        from_storage: bool = False,
         method: str = "",
         url: str = "",
         attempts: int = 1,
@@ -166,6 +188,8 @@ class ResponseError(_ExchangeError):
         self.status = status
         self.message = message
         self.request_id = request_id
+        self.retry_after = retry_after
+        self.from_storage = from_storage
 
 
 class AuthenticationError(ResponseError):
@@ -187,18 +211,15 @@ class ConflictError(ResponseError):
 class RateLimitedError(ResponseError):
     """429: too many requests, and waiting longer was not allowed by `RetryPolicy`."""
 
-    retry_after: float | None
-    """Seconds the server asked to wait, or None when it did not say."""
-
-    def __init__(
-        self, reason: str, *, status: int = 429, retry_after: float | None = None, **facts: Any
-    ) -> None:
-        super().__init__(reason, status=status, **facts)
-        self.retry_after = retry_after
-
 
 class ServerError(ResponseError):
     """5xx: the server or something in front of it failed."""
+
+
+class OutcomeUnknownServerError(OutcomeUnknownError, ServerError):
+    """A call that changes something was answered by a 5xx that does not say whether it happened."""
+
+    __init__ = ResponseError.__init__
 
 
 class RedirectError(ResponseError):
@@ -263,7 +284,7 @@ class FanOutError(AsyncJobsError, ExceptionGroup[AsyncJobsError]):
     failures: tuple[Any, ...]
     """`TargetFailure` values in the order in which they happened."""
 
-    def __new__(cls, message: str, exceptions: Sequence[AsyncJobsError], *_: object) -> FanOutError:
+    def __new__(cls, message: str, exceptions: Sequence[AsyncJobsError], *_: object) -> Self:
         """Build the group; the extra argument belongs to `__init__`."""
         return super().__new__(cls, message, exceptions)
 

@@ -80,8 +80,8 @@ class Timeouts:
     """Seconds without a byte before an exchange is given up."""
     control_total: float | None = attrs.field(default=120.0, validator=_number(above=True, optional=True))
     """Seconds for one whole control request, waiting for a free slot not counted."""
-    tail_total: float | None = attrs.field(default=60.0, validator=_number(above=True, optional=True))
-    """Seconds for one tail poll whose answer brings nothing new; reading new bytes has no limit."""
+    tail_idle: float | None = attrs.field(default=30.0, validator=_number(above=True, optional=True))
+    """Seconds without a byte before one tail poll is given up."""
     first_byte: float | None = attrs.field(default=30.0, validator=_number(above=True, optional=True))
     """Seconds until the first byte of an archive's body."""
     min_bytes_per_second: int | None = attrs.field(

@@ -1,4 +1,4 @@
-"""What fan-out and sync report: failures beside their targets, files beside their jobs, progress as values."""
+"""What fan-out and sync report: failures beside targets, files beside jobs, progress as values."""
 
 from __future__ import annotations
 

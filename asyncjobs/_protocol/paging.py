@@ -1,0 +1,108 @@
+"""Pages: where the next one is, when to stop, and which items were seen already.
+
+Only the position is taken from a server's `next` link (page or cursor), never its host, path or
+anything else: an absolute URL from a server is a redirect in disguise.
+GitLab: https://docs.gitlab.com/api/rest/#pagination
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Hashable, Iterable, Mapping
+from urllib.parse import parse_qsl, urlsplit
+
+_POSITION = ("cursor", "page", "id_after", "id_before")
+_MAX_OFFSET_PAGES = 10_000
+_MAX_KEYSET_PAGES = 1_000_000
+_SEEN_PAGES = 50
+
+Query = tuple[tuple[str, str], ...]
+
+
+class PagingError(ValueError):
+    """The server's paging cannot be followed; the message says why."""
+
+
+def link_targets(header: str) -> dict[str, str]:
+    """The targets of a `Link` header by relation (RFC 8288); malformed parts are passed over."""
+    found: dict[str, str] = {}
+    for target, parameters in re.findall(r"<([^>]*)>([^<]*)", header):
+        match = re.search(r';\s*rel\s*=\s*"?([^";,]+)"?', parameters)
+        if match:
+            for rel in match[1].split():
+                found.setdefault(rel.lower(), target)
+    return found
+
+
+def next_position(headers: Mapping[str, str]) -> Query:
+    """The query parameters that name the next page; empty on the last page.
+
+    Raises:
+        PagingError: There is a next link without a position in it.
+    """
+    target = link_targets(headers.get("link", "")).get("next")
+    if target is None:
+        page = headers.get("x-next-page", "").strip()
+        return (("page", page),) if page.isdigit() else ()
+    try:
+        given = dict(parse_qsl(urlsplit(target).query, keep_blank_values=True))
+    except ValueError:
+        given = {}
+    position = tuple((name, given[name]) for name in _POSITION if given.get(name))
+    if not position:
+        raise PagingError("the link to the next page names neither a page nor a cursor")
+    # In keyset mode a stray `page` is ignored by the server, and would hide that the cursor stands still.
+    return position[:1] if position[0][0] == "cursor" else position
+
+
+def page_query(query: Query, position: Query) -> Query:
+    """The query of the page at *position*, everything else as first asked."""
+    return (*(pair for pair in query if pair[0] not in _POSITION), *position)
+
+
+class PageGuard:
+    """Notices a listing that runs in circles or does not end.
+
+    Raises `PagingError` from `advance`.
+    """
+
+    def __init__(self) -> None:
+        self._pages = 0
+        self._recent: deque[Query] = deque(maxlen=_SEEN_PAGES)
+
+    def advance(self, position: Query) -> None:
+        """Note that the listing goes on at *position*."""
+        self._pages += 1
+        if position in self._recent:
+            raise PagingError("the server names the same next page twice")
+        self._recent.append(position)
+        most = _MAX_OFFSET_PAGES if position and position[0][0] == "page" else _MAX_KEYSET_PAGES
+        if self._pages > most:
+            raise PagingError(f"more than {most} pages")
+
+
+class Seen:
+    """Drops items that stood on one of the last pages already: offset pages shift while jobs are created.
+
+    Bounded: the keys of the last 50 pages are kept, so a shift by up to 5,000 items is noticed.
+    """
+
+    def __init__(self) -> None:
+        self._pages: deque[frozenset[Hashable]] = deque(maxlen=_SEEN_PAGES)
+        self._all: set[Hashable] = set()
+
+    def new(self, keys: Iterable[Hashable]) -> list[bool]:
+        """For each key of one page, whether it is new."""
+        answer: list[bool] = []
+        page: set[Hashable] = set()
+        for key in keys:
+            answer.append(key not in self._all and key not in page)
+            page.add(key)
+        if len(self._pages) == self._pages.maxlen:
+            # A key that was seen again on a later page stays known.
+            self._all.difference_update(self._pages.popleft() - page)
+        fresh = frozenset(page - self._all)
+        self._pages.append(fresh)
+        self._all |= fresh
+        return answer

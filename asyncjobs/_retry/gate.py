@@ -1,0 +1,76 @@
+"""The gate of one origin and endpoint class: one 429 closes it for everybody, one probe reopens it.
+
+After the probe came through, requests are let in at half the concurrency that was under way when
+the gate closed, and one more with each second. Times are passed in; nothing waits here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FOREVER: Final = float("inf")
+_MOST_RAMP_SECONDS: Final = 60.0
+
+
+class Gate:
+    """Open, closed until a moment, probing, or ramping up.
+
+    `ask` grants a passage (0.0) or says how many seconds to wait before asking again (`inf`: until
+    something changes). Each granted passage ends with `leave`.
+    """
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.closings = 0
+        self._closed_until: float | None = None
+        self._probing = False
+        self._earlier = 0
+        self._ramp_since: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has to wait for the end of a closing."""
+        return self._closed_until is None
+
+    def ask(self, now: float) -> float:
+        """Grant a passage, or say how long to wait."""
+        if self._closed_until is not None:
+            if self._probing:
+                return FOREVER
+            if now < self._closed_until:
+                return self._closed_until - now
+            self._probing = True
+        elif self._ramp_since is not None:
+            elapsed = now - self._ramp_since
+            allowed = max(1, self._earlier // 2) + int(elapsed)
+            if allowed >= max(1, self._earlier) or elapsed > _MOST_RAMP_SECONDS:
+                self._ramp_since = None
+            elif self.in_flight >= allowed:
+                return 1.0 - elapsed % 1.0
+        self.in_flight += 1
+        return 0.0
+
+    def give_back(self) -> None:
+        """A granted passage was not used: nothing was sent."""
+        self.in_flight -= 1
+        if self._closed_until is not None:
+            self._probing = False
+
+    def leave(self, now: float, *, answered: bool) -> None:
+        """A passage ended; *answered* by anything but a demand to wait."""
+        self.in_flight -= 1
+        if not self._probing:
+            return
+        self._probing = False
+        if answered:
+            self._closed_until = None
+            self._ramp_since = now
+
+    def close(self, now: float, seconds: float) -> None:
+        """The server asked for silence; the passage that learned it ends with `leave` all the same."""
+        if self._closed_until is None:
+            self.closings += 1
+            self._earlier = self.in_flight
+            self._ramp_since = None
+        self._closed_until = max(self._closed_until or 0.0, now + seconds)
+        self._probing = False

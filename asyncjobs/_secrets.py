@@ -1,0 +1,135 @@
+"""Tokens, held so that nothing which prints, logs or pickles can show them.
+
+A token is revealed in one place only: where the header of one request is joined. GitLab's own list
+of ways to authenticate: https://docs.gitlab.com/api/rest/authentication/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final, NoReturn
+
+from asyncjobs._errors import ConfigurationError
+
+TokenSource = str | Callable[[], Awaitable[str]]
+"""A token, or an async callable that gives the one to use now (rotation, a keyring)."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9._\-=+/~:]{1,512}")
+MASK: Final = "[MASKED]"
+
+
+class HeaderValue(str):
+    """A header value that travels as it is and prints as a mask, also inside other people's reprs."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(MASK)
+
+
+class Secret:
+    """A string that is only there when asked for by name."""
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def reveal(self) -> str:
+        """The token itself; its repr is masked."""
+        return HeaderValue(self.__value)
+
+    def __repr__(self) -> str:
+        return f"Secret({MASK})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.__value == other.__value
+
+    def __hash__(self) -> int:
+        return hash(self.__value)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not written anywhere")
+
+
+def checked_token(value: object, *, what: str) -> Secret:
+    """Take a token as people paste and store it, and refuse what cannot be one.
+
+    Raises:
+        ConfigurationError: Not a string, empty, or with characters no GitLab token has. The
+            message names *what* and never repeats the value.
+    """
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{what} must be a string, not {type(value).__name__}")
+    token = value.strip()
+    if not _TOKEN.fullmatch(token):
+        problem = "is empty" if not token else "has characters that no GitLab token has, or is too long"
+        raise ConfigurationError(f"{what} {problem}")
+    return Secret(token)
+
+
+class Credential:
+    """How a client proves who it is: a header name, and a token that may change over time."""
+
+    __slots__ = ("__seen", "__source", "__token", "header", "kind")
+
+    _HEADERS: Final = {
+        "private_token": "PRIVATE-TOKEN",
+        "job_token": "JOB-TOKEN",
+        "oauth_token": "Authorization",
+    }
+
+    def __init__(self, kind: str, source: TokenSource) -> None:
+        self.kind = kind
+        self.header = self._HEADERS[kind]
+        self.__seen: list[Secret] = []
+        self.__token: Secret | None = None
+        self.__source = None if isinstance(source, str) else source
+        if isinstance(source, str):
+            self.__keep(source)
+        elif not callable(source):
+            raise ConfigurationError(
+                f"{kind} must be a string or an async callable, not {type(source).__name__}"
+            )
+
+    def __keep(self, value: object) -> Secret:
+        self.__token = checked_token(value, what=self.kind)
+        # Texts of the server are scrubbed of the last few tokens; a rotation never has more in flight.
+        if self.__token not in self.__seen:
+            self.__seen = [*self.__seen[-3:], self.__token]
+        return self.__token
+
+    async def token(self) -> Secret:
+        """The token to use now; the callable is asked once and then again by `renew`."""
+        if self.__token is None:
+            assert self.__source is not None
+            return self.__keep(await self.__source())
+        return self.__token
+
+    async def renew(self, refused: Secret) -> bool:
+        """After a 401 with *refused*: ask the callable again; True when there is a different token."""
+        if self.__source is None:
+            return False
+        if self.__token is not None and self.__token != refused:
+            return True  # somebody else has renewed it meanwhile
+        return self.__keep(await self.__source()) != refused
+
+    def value(self, token: Secret) -> str:
+        """The header's value, masked when printed."""
+        if self.header == "Authorization":
+            return HeaderValue("Bearer " + token.reveal())
+        return token.reveal()
+
+    def scrub(self, text: str) -> str:
+        """*text* with every token of this credential replaced."""
+        for secret in self.__seen:
+            text = text.replace(str(secret.reveal()), MASK)
+        return text
+
+    def identity(self) -> object:
+        """Equal for credentials that share a budget: the same fixed token, or the same callable."""
+        return self.__token if self.__source is None else self.__source
+
+    def __repr__(self) -> str:
+        return f"Credential({self.kind})"
