@@ -1,0 +1,194 @@
+"""Hostile archives are refused whole, honest ones never."""
+
+from __future__ import annotations
+
+import io
+import random
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asyncjobs._errors import IntegrityError, UnsafeArchiveError
+from asyncjobs._manifest import (
+    ExtractLimits,
+    Meter,
+    ReadAt,
+    check_members,
+    check_zip,
+    plan_extraction,
+    unpack,
+)
+from tests.unit.manifest.hostile_zips import Entry, build, corpus, honest
+
+LABELS = ["x", "ü", "日", "a b", "-"]
+SIZES = [0, 1, 100, 5000]
+
+
+def reader(raw: bytes) -> ReadAt:
+    """A `read_at` over bytes."""
+    return lambda offset, count: raw[max(0, offset) : max(0, offset) + count]
+
+
+def unpack_all(raw: bytes, limits: ExtractLimits | None = None) -> dict[str, bytes]:
+    """Everything an archive unpacks to, or the error that refuses it."""
+    limits = limits or ExtractLimits()
+    plan = plan_extraction(reader(raw), len(raw), limits)
+    meter = Meter(limits)
+    return {
+        "/".join(each.parts): b"".join(unpack(reader(raw), each, meter))
+        for each in plan.members
+        if not each.is_folder
+    }
+
+
+def test_the_corpus_is_large_enough() -> None:
+    """At least sixty kinds of hostile archives are tried."""
+    assert len(corpus()) >= 60
+
+
+@pytest.mark.parametrize(("label", "raw"), corpus(), ids=[label for label, _ in corpus()])
+def test_hostile_zip_is_refused(label: str, raw: bytes) -> None:
+    """Not one archive of the corpus unpacks to its end."""
+    with pytest.raises((IntegrityError, UnsafeArchiveError)):
+        unpack_all(raw)
+
+
+def test_the_builder_makes_honest_zips_too() -> None:
+    """The corpus is refused for its faults: the same builder without a fault is accepted."""
+    raw = build([Entry(name=b"a.txt"), Entry(name=b"d/b", data=b"xyz" * 99, method=8)], comment=b"fine")
+    assert unpack_all(raw) == {"a.txt": b"hello", "d/b": b"xyz" * 99}
+
+
+def test_comment_that_holds_an_end_record_is_not_mistaken() -> None:
+    """The end record is the one whose comment ends the file, wherever its signature appears besides."""
+    raw = build([Entry()], comment=b"PK\x05\x06" + b"\0" * 30)
+    assert unpack_all(raw) == {"a.txt": b"hello"}
+
+
+def test_every_cut_of_a_zip_is_noticed() -> None:
+    """A zip cut at any byte fails the check of its structure."""
+    raw = honest({"a.txt": b"hello" * 50, "d/b.bin": bytes(range(256))})
+    check_zip(reader(raw), len(raw))
+    for length in range(len(raw)):
+        with pytest.raises(IntegrityError):
+            check_zip(reader(raw[:length]), length)
+
+
+def test_every_flipped_data_byte_is_noticed_by_the_crcs() -> None:
+    """`check_members` sees any changed byte of any member's data."""
+    raw = honest({"a.txt": b"hello world, " * 20}, compression=zipfile.ZIP_STORED)
+    check_members(reader(raw), len(raw))
+    start = raw.index(b"hello")
+    for position in range(start, start + 260):
+        bad = bytearray(raw)
+        bad[position] ^= 1
+        with pytest.raises(IntegrityError):
+            check_members(reader(bytes(bad)), len(bad))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 6))
+def test_mutated_zips_never_unpack_to_something_else(seed: int, changes: int) -> None:
+    """Whatever bytes are changed, the result is the same files, or an error of ours, and never a crash."""
+    chance = random.Random(seed)
+    truth = {"a.txt": b"hello" * 50, "d/b.bin": bytes(range(256)) * 3}
+    raw = bytearray(honest(truth))
+    for _ in range(changes):
+        raw[chance.randrange(len(raw))] = chance.randrange(256)
+    try:
+        found = unpack_all(bytes(raw))
+    except (IntegrityError, UnsafeArchiveError):
+        return
+    assert sorted(found.values()) == sorted(truth.values())
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_generated_zips_are_never_refused(compression: int, streamed: bool) -> None:
+    """Two hundred and sixty random honest zips per writer mode unpack to exactly what went in."""
+    chance = random.Random(7)
+    for _ in range(260):
+        truth = {
+            f"{'d/' * chance.randrange(4)}f{number}-{chance.choice(LABELS)}": chance.randbytes(
+                chance.choice(SIZES)
+            )
+            for number in range(chance.randrange(6))
+        }
+        out = io.BytesIO()
+        # A writer that cannot seek puts sizes behind the data (descriptors), as Go's does.
+        target = _Pipe(out) if streamed else out
+        with zipfile.ZipFile(target, "w", compression) as archive:
+            for name, data in truth.items():
+                with archive.open(name, "w", force_zip64=chance.random() < 0.3) as member:
+                    member.write(data)
+        assert unpack_all(out.getvalue()) == truth
+
+
+class _Pipe(io.RawIOBase):
+    def __init__(self, out: io.BytesIO) -> None:
+        self.out = out
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return self.out.write(data)
+
+
+def machine_zips() -> list[Path]:
+    """The zips that other programs left on this machine: wheels, jars, eggs."""
+    roots = {Path(sys.prefix), Path(sys.base_prefix) / "lib", Path("/usr/share/java"), Path("/usr/lib/jvm")}
+    roots.add(Path(sysconfig.get_paths()["purelib"]))
+    found: set[Path] = set()
+    for root in roots:
+        for pattern in ("*.whl", "*.jar", "*.zip", "*.egg"):
+            found |= {path.resolve() for path in root.rglob(pattern) if path.is_file()}
+    return sorted(found)[:400]
+
+
+def test_zips_of_this_machine_pass_the_check_of_a_download() -> None:
+    """Wheels and jars made by other writers are whole by our check, every member's CRC included."""
+    paths = [path for path in machine_zips() if zipfile.is_zipfile(path)]
+    if not paths:
+        pytest.skip("no wheels, jars or zips on this machine")
+    for path in paths:
+        with path.open("rb") as file:
+
+            def read_at(offset: int, count: int) -> bytes:
+                file.seek(offset)
+                return file.read(count)
+
+            # Some test data of Python is damaged on purpose; zipfile tells which.
+            if "test" in path.parts:
+                continue
+            check_members(read_at, path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("limits", "rule"),
+    [
+        (ExtractLimits(members=1), "members"),
+        (ExtractLimits(total_bytes=9), "unpack to 10 bytes"),
+        (ExtractLimits(member_bytes=4), "more than 4"),
+        (ExtractLimits(path_bytes=4), "longer than 4"),
+        (ExtractLimits(depth=1), "deeper than 1"),
+    ],
+)
+def test_limits_refuse_and_name_themselves(limits: ExtractLimits, rule: str) -> None:
+    """Each limit refuses the archive and says which one it was."""
+    raw = build([Entry(name=b"a.txt"), Entry(name=b"d/b.txt", data=b"world")])
+    with pytest.raises(UnsafeArchiveError, match=rule):
+        unpack_all(raw, limits)
+
+
+def test_modes_become_plain_or_executable() -> None:
+    """Nothing of a mode survives but the owner's execute bit."""
+    raw = build([Entry(name=b"run", mode=0o100777), Entry(name=b"data", mode=0o100666)])
+    plan = plan_extraction(reader(raw), len(raw))
+    assert [(each.parts, each.executable) for each in plan.members] == [(("run",), True), (("data",), False)]
