@@ -1,0 +1,198 @@
+"""A place in a trace: how far it was read, and enough of what came before to prove it again.
+
+Beside the running CRC-32 of all bytes it keeps the last few KiB and the CRC at some line starts, so
+that a trace whose past changed is taken up again near the change instead of from its beginning.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+import attrs
+
+from asyncjobs._models import CURSOR_TAIL_BYTES, JobRef, TraceCursor
+
+SAMPLE_BYTES: Final = 256
+"""Length of the head and tail samples by which answers are recognised."""
+
+RECENT_BYTES: Final = 4096
+"""How many of the last bytes are kept to find the exact place of a change near the end."""
+
+MAX_CHECKPOINTS: Final = 64
+"""How many CRCs at line starts are kept; older ones are thinned out first."""
+
+CHECKPOINT_BYTES: Final = 16 << 10
+"""Distance between new checkpoints, at least."""
+
+
+@attrs.frozen
+class Checkpoint:
+    """The CRC of everything before an offset."""
+
+    offset: int
+    crc: int
+
+
+class Place:
+    """Bytes delivered so far, and what they were.
+
+    Args:
+        offset: Where reading starts.
+        crc: CRC-32 of everything before it, counted from *start*.
+        tail: The last bytes before it.
+        start: Where the proof begins: 0, or later when the trace was entered in the middle.
+    """
+
+    def __init__(self, offset: int = 0, crc: int = 0, tail: bytes = b"", start: int = 0) -> None:
+        self.start = start
+        self.offset = offset
+        self.crc = crc
+        self.head: bytes | None = b"" if offset == 0 else None
+        """First bytes of the trace, or None while they were never seen."""
+        self._before = tail
+        self._recent = b""
+        self._base = Checkpoint(offset, crc)
+        self._checkpoints = [Checkpoint(start, 0)]
+
+    @classmethod
+    def from_cursor(cls, cursor: TraceCursor | None) -> Place:
+        """Go on where a cursor stands.
+
+        A cursor with bytes but without a CRC comes from a tail that began in the middle: only its
+        last bytes prove the place then.
+        """
+        if cursor is None:
+            return cls()
+        if cursor.offset and not cursor.crc:
+            return cls.inside(cursor.offset, cursor.tail)
+        return cls(cursor.offset, cursor.crc, cursor.tail)
+
+    @classmethod
+    def inside(cls, offset: int, tail: bytes) -> Place:
+        """Begin in the middle, after the bytes *tail*."""
+        return cls(offset, zlib.crc32(tail), tail, start=offset - len(tail))
+
+    def cursor(self, ref: JobRef) -> TraceCursor:
+        """The place as a value that can be printed; without CRC when the beginning was left out."""
+        return TraceCursor(ref, self.offset, 0 if self.start else self.crc, self.sample(CURSOR_TAIL_BYTES))
+
+    def sample(self, size: int) -> bytes:
+        """The last *size* bytes delivered, fewer near the beginning."""
+        if len(self._recent) >= size:
+            return self._recent[-size:]
+        return (self._before + self._recent)[-size:]
+
+    def advance(self, data: bytes) -> None:
+        """Take the next bytes."""
+        if self.head is not None and len(self.head) < SAMPLE_BYTES:
+            self.head += data[: SAMPLE_BYTES - len(self.head)]
+        newline = data.rfind(b"\n") + 1
+        if newline and self.offset + newline - self._checkpoints[-1].offset >= CHECKPOINT_BYTES:
+            crc = zlib.crc32(memoryview(data)[:newline], self.crc)
+            self._checkpoints.append(Checkpoint(self.offset + newline, crc))
+            self.crc = zlib.crc32(memoryview(data)[newline:], crc)
+            if len(self._checkpoints) > MAX_CHECKPOINTS:
+                del self._checkpoints[1 : MAX_CHECKPOINTS // 2 : 2]
+        else:
+            self.crc = zlib.crc32(data, self.crc)
+        self.offset += len(data)
+        self._remember(data)
+
+    def _remember(self, data: bytes) -> None:
+        """Keep the last bytes, and the CRC of all bytes before them."""
+        recent = self._recent + data
+        if len(recent) > RECENT_BYTES:
+            cut = len(recent) - RECENT_BYTES // 2
+            gone, recent = recent[:cut], recent[cut:]
+            self._before = (self._before + gone[-SAMPLE_BYTES:])[-SAMPLE_BYTES:]
+            self._base = Checkpoint(self._base.offset + len(gone), zlib.crc32(gone, self._base.crc))
+        self._recent = recent
+
+    def recheck(self) -> Recheck:
+        """Begin to compare another copy of the trace with what was delivered."""
+        marks = [*(c for c in self._checkpoints if c.offset < self._base.offset), self._base]
+        return Recheck(self.start, marks, self._recent)
+
+    def rewind(self, offset: int, crc: int, tail: bytes) -> None:
+        """Go back to a place that a recheck found good."""
+        self._checkpoints = [c for c in self._checkpoints if c.offset <= offset] or self._checkpoints[:1]
+        if self.head is not None:
+            self.head = self.head[:offset]
+        self.offset, self.crc = offset, crc
+        self._before, self._recent, self._base = tail, b"", Checkpoint(offset, crc)
+
+
+class Recheck:
+    """Compares a trace, fed from its first byte, with what was delivered, and finds where it differs."""
+
+    def __init__(self, start: int, marks: list[Checkpoint], recent: bytes) -> None:
+        self._skip = start
+        self._marks = [mark for mark in marks if mark.offset > start]
+        self._recent = recent
+        self._matched = 0
+        self._crc = 0
+        self._last = b""
+        self.seen = 0
+        """Bytes fed."""
+        self.differs = False
+        self.good_offset = start
+        """The last line start, or the start, up to which everything was the same."""
+        self.good_crc = 0
+        self.good_tail = b""
+
+    @property
+    def complete(self) -> bool:
+        """Every delivered byte is still there."""
+        return not self.differs and not self._marks and not self._skip and self._matched == len(self._recent)
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the other copy."""
+        self.seen += len(data)
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
+        while data and not self.differs and not self.complete:
+            data = self._to_mark(data) if self._marks else self._in_recent(data)
+
+    def _to_mark(self, data: bytes) -> bytes:
+        mark = self._marks[0]
+        here = self.seen - len(data)
+        piece, rest = data[: mark.offset - here], data[mark.offset - here :]
+        self._take(piece)
+        if here + len(piece) == mark.offset:
+            if self._crc != mark.crc:
+                self.differs = True
+            else:
+                del self._marks[0]
+                self._good(mark.offset)
+        return rest
+
+    def _in_recent(self, data: bytes) -> bytes:
+        here = self.seen - len(data)
+        wanted = self._recent[self._matched : self._matched + len(data)]
+        same = _common(wanted, data)
+        newline = wanted.rfind(b"\n", 0, same) + 1
+        self._take(data[:newline])
+        if newline:
+            self._good(here + newline)
+        self._take(data[newline:same])
+        self._matched += same
+        self.differs = same < len(wanted)
+        return data[len(wanted) :]
+
+    def _take(self, piece: bytes) -> None:
+        self._crc = zlib.crc32(piece, self._crc)
+        self._last = (self._last + piece[-SAMPLE_BYTES:])[-SAMPLE_BYTES:]
+
+    def _good(self, offset: int) -> None:
+        self.good_offset, self.good_crc, self.good_tail = offset, self._crc, self._last
+
+
+def _common(a: bytes, b: bytes) -> int:
+    """How many first bytes are the same."""
+    size = min(len(a), len(b))
+    if a[:size] == b[:size]:
+        return size
+    return next(i for i in range(size) if a[i] != b[i])

@@ -1,0 +1,445 @@
+"""How to read on in a trace, whatever kind of server gives it, without losing or doubling a byte.
+
+Servers answer in three ways, and the version number does not tell which: byte windows
+(`byte_offset`/`byte_limit`, a plain 200), `Range` with 206 (archived logs), or always the whole log.
+A `TraceReader` says what to ask next, digests each answer as it streams past, and gives out only
+bytes whose past it has recognised. It knows neither requests nor time.
+
+- Every answer has to repeat something known: a window its first bytes, a whole log all of them (by
+  CRC-32, without holding any). What repeats nothing is not believed.
+- A window and a whole log both come as 200. One that begins with the last known bytes is a window, one
+  that begins with the first known bytes is the whole log, one longer than asked is certainly whole.
+  When both beginnings are alike, the limit is made small enough to tell, and the answer held until then.
+- One shorter, empty or different answer proves nothing: web nodes lag and archives flicker. When the
+  doubt persists the whole log is compared once, and only what really changed is read again, after a `Reset`.
+
+GitLab: https://docs.gitlab.com/api/jobs/#retrieve-a-job-log-file, merge requests 257010 (windows) and
+255994 (Range), issue 452097 (an archived log that differs from the live one).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final
+
+import attrs
+
+from asyncjobs._trace.place import SAMPLE_BYTES, Place, Recheck
+
+WINDOW_BYTES: Final = 512_000
+"""How much one window asks for: what GitLab's own clients of the log reader ask for."""
+
+HOLD_BYTES: Final = 32 << 10
+"""Limit of a window whose kind cannot be told from its first bytes; so much of it is held."""
+
+MIN_OVERLAP: Final = 32
+"""Fewest known bytes a window repeats; more when much arrives at once, about 3 % of it."""
+
+DOUBTS: Final = 3
+"""Contradicting answers in a row before the past is checked."""
+
+
+class Delivery(Enum):
+    """How a server gives a log."""
+
+    UNKNOWN = "unknown"
+    WINDOW = "window"
+    WHOLE = "whole"
+
+
+class OriginMemory:
+    """What tails of one origin have learned about it, for the next tail to begin with."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[bool, Delivery] = {}
+
+    def delivery(self, *, final: bool) -> Delivery:
+        """How logs of ended (or of running) jobs came lately."""
+        return self._kinds.get(final, Delivery.UNKNOWN)
+
+    def learn(self, delivery: Delivery, *, final: bool) -> None:
+        """Remember the newest evidence."""
+        self._kinds[final] = delivery
+
+
+@attrs.frozen
+class Ask:
+    """One request to make."""
+
+    offset: int | None = None
+    """`byte_offset`, or None to leave both parameters out."""
+    limit: int | None = None
+    range_start: int | None = None
+    if_none_match: str | None = None
+
+
+class Result(Enum):
+    """What an answer brought."""
+
+    SAME = "same"
+    GROWN = "grown"
+    MORE = "more"
+    """A full window: ask again at once."""
+    SHORTER = "shorter"
+    CHANGED = "changed"
+    UNPROVEN = "unproven"
+    """The answer may have been cut; nothing follows from its length."""
+    CHECKED = "checked"
+    """A comparison of the whole log ended."""
+
+
+DOUBTFUL: Final = frozenset({Result.SHORTER, Result.CHANGED})
+
+
+@attrs.frozen
+class Reset:
+    """The past changed: delivery goes on at an earlier place."""
+
+    offset: int
+    reason: str
+    """`erased`, `rewritten` or `shrunk`."""
+
+
+class _Mode(Enum):
+    RECOGNISE = "recognise"
+    HOLD = "hold"
+    OVERLAP = "overlap"
+    SKIP = "skip"
+    EMIT = "emit"
+    RECHECK = "recheck"
+    IGNORE = "ignore"
+
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+class TraceReader:
+    """Reads one trace from a place on: `ask`, then one `Answer` per request, then `conclude`.
+
+    Args:
+        place: Where to begin.
+        memory: What is known of the origin; shared by the tails of one client.
+    """
+
+    def __init__(self, place: Place | None = None, memory: OriginMemory | None = None) -> None:
+        self.place = place or Place()
+        self._memory = memory or OriginMemory()
+        self._delivery = Delivery.UNKNOWN
+        self._etag: str | None = None
+        self._overlap = MIN_OVERLAP
+        self._range_works = True
+        self._plain = False
+        self._doubts = 0
+        self._doubted_at = 0.0
+        self._unproven = 0
+        self._recheck: Recheck | None = None
+
+    @property
+    def delivery(self) -> Delivery:
+        """How this log came lately."""
+        return self._delivery
+
+    @property
+    def in_doubt(self) -> bool:
+        """The last answers contradicted what was delivered."""
+        return self._doubts > 0 or self._recheck is not None
+
+    def ask(self, *, final: bool = False) -> Ask:
+        """Say what to request next.
+
+        Args:
+            final: The job is over, so its log may be archived and served in another way.
+        """
+        if self._recheck is not None:
+            return Ask()
+        if self._plain:
+            return Ask(if_none_match=self._etag)
+        if self._delivery is Delivery.UNKNOWN:
+            self._delivery = self._memory.delivery(final=final)
+        place = self.place
+        overlap = SAMPLE_BYTES if final else self._overlap
+        sample = place.sample(overlap)
+        start = place.offset - len(sample)
+        if self._delivery is Delivery.WHOLE:
+            if final and place.offset and self._range_works:
+                return Ask(range_start=start, if_none_match=self._etag)
+            if final or self._alike(sample):
+                return Ask(if_none_match=self._etag)
+            # Old servers ignore the parameters; one that was upgraded shows itself by obeying.
+            return Ask(start, WINDOW_BYTES, None, self._etag)
+        if start == 0:
+            return Ask(0, WINDOW_BYTES, None, self._etag or _expected_etag(sample))
+        if self._alike(sample):
+            if place.offset <= HOLD_BYTES:
+                return Ask(0, WINDOW_BYTES, None, self._etag)
+            return Ask(start, min(HOLD_BYTES, place.offset - 1))
+        return Ask(start, WINDOW_BYTES, None, _expected_etag(sample))
+
+    def answer(self, ask: Ask, status: int, headers: Mapping[str, str], *, final: bool = False) -> Answer:
+        """Begin to digest the answer to *ask*. Header names are in lower case."""
+        return Answer(self, ask, status, headers, final=final)
+
+    def conclude(
+        self, result: Result, now: float, *, persist: float = 10.0, erased: bool = False
+    ) -> Reset | None:
+        """Draw the consequence of an answer that ended.
+
+        Args:
+            result: What `Answer.end` gave.
+            now: Seconds on any monotonic clock.
+            persist: Seconds a contradiction has to last before the past is checked.
+            erased: The job's record says that its log was erased.
+
+        Returns:
+            The reset to report, or None. Afterwards `place` is where delivery goes on.
+        """
+        if result is Result.UNPROVEN:
+            return None
+        if result is Result.CHECKED:
+            return self._checked(erased=erased)
+        if result not in DOUBTFUL:
+            self._doubts = 0
+            return None
+        if not self._doubts:
+            self._doubted_at = now
+        self._doubts += 1
+        self._etag = None
+        if erased or (self._doubts >= DOUBTS and now - self._doubted_at >= persist):
+            self._recheck = self.place.recheck()
+        return None
+
+    def _checked(self, *, erased: bool) -> Reset | None:
+        recheck, self._recheck = self._recheck, None
+        self._doubts = self._unproven = 0
+        # Whatever way of reading led to the doubt, find the kind of server anew.
+        self._delivery, self._etag = Delivery.UNKNOWN, None
+        assert recheck is not None
+        if recheck.complete:
+            # Parts of this log contradict the whole of it: read nothing but the whole from here on.
+            self._plain = True
+            return None
+        self.place.rewind(recheck.good_offset, recheck.good_crc, recheck.good_tail)
+        if recheck.seen == 0 or erased:
+            return Reset(recheck.good_offset, "erased")
+        return Reset(recheck.good_offset, "rewritten" if recheck.differs else "shrunk")
+
+    def _alike(self, sample: bytes) -> bool:
+        """Whether a window from here and the whole log may begin with the same bytes."""
+        head = self.place.head
+        return head is None or head[: len(sample)] == sample
+
+    def _learn(self, delivery: Delivery, *, final: bool) -> None:
+        self._delivery = delivery
+        self._memory.learn(delivery, final=final)
+
+    def _grew(self, size: int) -> None:
+        self._overlap = max(MIN_OVERLAP, min(SAMPLE_BYTES, size // 32))
+
+
+class Answer:
+    """One answer on its way: `feed` gives the new bytes in it, `end` what it meant."""
+
+    def __init__(
+        self, reader: TraceReader, ask: Ask, status: int, headers: Mapping[str, str], *, final: bool
+    ) -> None:
+        self._reader = reader
+        self._place = reader.place
+        self._ask = ask
+        self._final = final
+        self._status = status
+        self._etag = headers.get("etag")
+        self._received = 0
+        self._new = 0
+        self._held = b""
+        self._skipped = 0
+        self._skip_crc = 0
+        self._skip_head = b""
+        self._result: Result | None = None
+        self._window_from: int | None = None
+        self._limited = ask.offset is not None and status == 200
+        self._mode = self._first_mode(headers)
+
+    @property
+    def is_settled(self) -> bool:
+        """The rest of the body cannot matter; the exchange may be closed."""
+        return self._mode is _Mode.IGNORE
+
+    @property
+    def new_bytes(self) -> int:
+        """How many bytes `feed` gave."""
+        return self._new
+
+    def _first_mode(self, headers: Mapping[str, str]) -> _Mode:
+        place, ask = self._place, self._ask
+        if self._status == 304:
+            return self._ignore(Result.SAME if ask.if_none_match else Result.UNPROVEN)
+        if self._status == 416:
+            self._reader._range_works = False
+            return self._ignore(Result.SHORTER)
+        if self._status == 206:
+            found = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+            encoded = headers.get("content-encoding", "identity") != "identity"
+            if found is None or encoded or ask.range_start is None or int(found[1]) != ask.range_start:
+                # A part of something else. Nothing is spliced; the next read asks for the whole.
+                self._reader._range_works = False
+                return self._ignore(Result.UNPROVEN)
+            self._window_from = ask.range_start
+            return _Mode.OVERLAP
+        if self._reader._recheck is not None:
+            return _Mode.RECHECK
+        if not ask.offset:
+            return _Mode.SKIP if place.offset else _Mode.EMIT
+        return _Mode.RECOGNISE
+
+    def _ignore(self, result: Result) -> _Mode:
+        self._result = result
+        self._mode = _Mode.IGNORE
+        return self._mode
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes of the body and give those that are new; the place moves with them."""
+        self._received += len(data)
+        if self._mode is _Mode.EMIT:
+            return self._emit(data)
+        if self._mode is _Mode.SKIP:
+            return self._skip(data)
+        if self._mode is _Mode.RECHECK:
+            assert self._reader._recheck is not None
+            self._reader._recheck.feed(data)
+            if self._reader._recheck.differs or self._reader._recheck.complete:
+                self._ignore(Result.CHECKED)
+            return b""
+        if self._mode is _Mode.IGNORE:
+            return b""
+        self._held += data
+        return self._look()
+
+    def _look(self) -> bytes:
+        """Decide about the first bytes as soon as there are enough of them."""
+        if self._mode is _Mode.HOLD:
+            assert self._ask.limit is not None
+            return self._as_whole() if len(self._held) > self._ask.limit else b""
+        sample = self._sample()
+        if len(self._held) < len(sample):
+            return b""
+        is_window = self._held.startswith(sample)
+        if self._mode is _Mode.OVERLAP:
+            return self._as_window() if is_window else self._differs()
+        head = self._place.head
+        known = len(self._held) if head is None else min(len(head), len(self._held))
+        may_be_whole = head is None or self._held[:known] == head[:known]
+        if is_window and may_be_whole:
+            self._mode = _Mode.HOLD
+            return self._look()
+        if is_window:
+            return self._as_window()
+        return self._as_whole() if may_be_whole else self._differs()
+
+    def _sample(self) -> bytes:
+        start = self._ask.offset if self._window_from is None else self._window_from
+        assert start is not None
+        return self._place.sample(self._place.offset - start)
+
+    def _differs(self) -> bytes:
+        self._ignore(Result.CHANGED)
+        self._held = b""
+        return b""
+
+    def _as_window(self) -> bytes:
+        held, self._held = self._held, b""
+        if self._window_from is None:
+            self._reader._learn(Delivery.WINDOW, final=self._final)
+        self._mode = _Mode.EMIT
+        return self._emit(held[len(self._sample()) :])
+
+    def _as_whole(self) -> bytes:
+        held, self._held = self._held, b""
+        self._limited = False
+        self._mode = _Mode.SKIP
+        return self._skip(held)
+
+    def _skip(self, data: bytes) -> bytes:
+        """Let the known prefix stream past, and give what follows once its CRC has proved it."""
+        here, place = self._skipped, self._place
+        known = data[: place.offset - here]
+        self._skipped += len(known)
+        self._skip_crc = zlib.crc32(known[max(0, place.start - here) :], self._skip_crc)
+        if here < SAMPLE_BYTES:
+            self._skip_head += known[: SAMPLE_BYTES - here]
+        if self._skipped < place.offset:
+            return b""
+        if self._skip_crc != place.crc:
+            return self._differs()
+        if place.head is None:
+            place.head = self._skip_head
+        if self._ask.offset:
+            self._limited = False
+            self._reader._learn(Delivery.WHOLE, final=self._final)
+        self._mode = _Mode.EMIT
+        return self._emit(data[len(known) :])
+
+    def _emit(self, data: bytes) -> bytes:
+        if data:
+            self._place.advance(data)
+            self._new += len(data)
+        if self._limited and self._ask.offset == 0 and self._received > (self._ask.limit or 0):
+            # Longer than asked for: this server does not know windows.
+            self._limited = False
+            self._reader._learn(Delivery.WHOLE, final=self._final)
+        return data
+
+    def end(self, *, proven: bool = True) -> tuple[bytes, Result]:
+        """The body ended well.
+
+        Args:
+            proven: HTTP itself says that the body is complete (a length or chunks). A body that just
+                stopped may have been cut, so its shortness means nothing.
+
+        Returns:
+            New bytes that were held back until now, and what the answer brought.
+        """
+        rest = b""
+        if self._mode is _Mode.HOLD:
+            if proven:
+                rest = self._as_window()
+            else:
+                return b"", Result.UNPROVEN
+        if self._mode is _Mode.RECHECK:
+            return b"", self._end_recheck(proven=proven)
+        if self._result is not None:
+            return rest, self._result
+        if self._mode is not _Mode.EMIT:
+            return rest, Result.SHORTER if proven else Result.UNPROVEN
+        self._remember_etag()
+        if self._new:
+            self._reader._grew(self._new)
+        if self._limited and self._ask.limit is not None and self._received >= self._ask.limit:
+            return rest, Result.MORE
+        return rest, Result.GROWN if self._new else Result.SAME if proven else Result.UNPROVEN
+
+    def _end_recheck(self, *, proven: bool) -> Result:
+        reader = self._reader
+        reader._unproven += 1
+        if proven or reader._unproven >= DOUBTS:
+            return Result.CHECKED
+        self.broken()
+        return Result.UNPROVEN
+
+    def broken(self) -> None:
+        """The body broke off. What was given stays given; the next ask goes on after it."""
+        if self._reader._recheck is not None:
+            self._reader._recheck = self._place.recheck()
+
+    def _remember_etag(self) -> None:
+        """Keep the validator of a body that was exactly the trace as far as it is known now."""
+        whole = self._status == 200 and (not self._limited or self._ask.offset == 0)
+        self._reader._etag = self._etag if whole and self._received == self._place.offset else None
+
+
+def _expected_etag(body: bytes) -> str | None:
+    """The ETag Rack gives a body, so that an unchanged window costs no byte; none for an empty one."""
+    return f'W/"{hashlib.sha256(body).hexdigest()[:32]}"' if body else None
