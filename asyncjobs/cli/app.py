@@ -1,0 +1,118 @@
+"""The command as a whole: its list of commands, its version, and what happens around any of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+import click
+
+import asyncjobs
+from asyncjobs.cli.codes import ExitCode
+from asyncjobs.cli.commands.actions import cancel, erase, keep, play, retry
+from asyncjobs.cli.commands.archives import download, sync
+from asyncjobs.cli.commands.completion import completion
+from asyncjobs.cli.commands.demo import demo
+from asyncjobs.cli.commands.listing import jobs, show
+from asyncjobs.cli.commands.logs import tail, trace
+from asyncjobs.cli.commands.server import fake_server
+from asyncjobs.cli.commands.waiting import wait
+from asyncjobs.cli.framework import AppGroup
+from asyncjobs.cli.output import abandon_stdout
+
+EPILOG = """\
+A TARGET is group/app, group/app/-/pipelines/6, group/app/-/jobs/8, groups/group, the web address of
+one of them, or - for targets on standard input.
+
+The token comes from GITLAB_TOKEN, GITLAB_PRIVATE_TOKEN or CI_JOB_TOKEN, the server from GITLAB_URL,
+CI_SERVER_URL or CI_API_V4_URL.
+
+Exit codes: 0 all well, 1 something failed (the rest was done), 2 usage, 3 not authorised, 4 nothing
+matched, 5 disk full, 130 and 143 stopped by a signal.
+"""
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"asyncjobs {asyncjobs.__version__} (Python {platform.python_version()})")
+        ctx.exit()
+
+
+@click.group(
+    cls=AppGroup,
+    name="asyncjobs",
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=False,
+    invoke_without_command=True,
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+@click.pass_context
+def app(ctx: click.Context) -> None:
+    """GitLab jobs, many at once: list them, tail their logs, sync their artifacts.
+
+    Try `asyncjobs demo`: it needs no account and no network.
+    """
+    if ctx.invoked_subcommand is None:
+        # Help was not asked for, so it is no data and no success.
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(ExitCode.USAGE)
+
+
+app.add("Look", jobs, show, trace, tail, wait)
+app.add("Fetch", download, sync)
+app.add("Change", cancel, retry, play, erase, keep)
+app.add("Try", demo, fake_server, completion)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code. Says everything there is to say on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        _survive_odd_names(stream)
+    try:
+        result = app.main(
+            args=None if arguments is None else list(arguments), prog_name="asyncjobs", standalone_mode=False
+        )
+        # With `standalone_mode` off click gives the code of `ctx.exit`, or what the function returned.
+        code = result if isinstance(result, int) else ExitCode.OK
+        sys.stdout.flush()
+    except click.UsageError as error:
+        error.show()
+        return ExitCode.USAGE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        abandon_stdout()
+        return ExitCode.BROKEN_PIPE
+    return code
+
+
+def _survive_odd_names(stream: TextIO) -> None:
+    """A job's name that the terminal's encoding lacks is shown with marks, not with a traceback."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        with contextlib.suppress(OSError, ValueError):
+            reconfigure(errors="backslashreplace")
+
+
+def leave(code: int) -> None:
+    """End the process after a signal, without waiting for threads that may be stuck in a write."""
+    if code in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

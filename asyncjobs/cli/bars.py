@@ -1,0 +1,143 @@
+"""Progress of downloads: bars on a terminal, one line for each finished file elsewhere.
+
+Fed with the library's events and drawn on standard error. Counts, and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+import asyncjobs
+from asyncjobs.cli.codes import explain
+from asyncjobs.cli.text import count, plain, shorten, size
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from asyncjobs.cli.output import News
+
+SIGNS = {"downloaded": "+", "unchanged": "=", "skipped": "-", "failed": "!"}
+_STYLES = {"downloaded": "green", "unchanged": "bright_black", "skipped": "yellow", "failed": "bold red"}
+
+
+class SyncBars:
+    """Shows one sync. Enter it around the call and give `on_event` to the library."""
+
+    def __init__(self, news: News, *, root: str) -> None:
+        self._news = news
+        self._root = root.rstrip("/") + "/"
+        self._live = news.is_terminal and not news.quiet
+        width = news.console.width
+        self._name_width = max(18, min(48, width - 52))
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=max(10, min(30, width - self._name_width - 40))),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            console=news.console,
+            transient=True,
+            disable=not self._live,
+        )
+        self._overall: TaskID | None = None
+        self._tasks: dict[asyncjobs.JobRef, TaskID] = {}
+        self._received: dict[asyncjobs.JobRef, int] = {}
+        self._planned: dict[asyncjobs.JobRef, int] = {}
+        self._done_bytes = 0
+        self._total = 0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        self._overall = self._progress.add_task(self._label("all archives"), total=None)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def on_event(self, event: asyncjobs.SyncEvent) -> None:
+        """Take one event of the library."""
+        match event:
+            case asyncjobs.SyncPlanned():
+                self._planned[event.ref] = event.size or 0
+                self._total += event.size or 0
+            case asyncjobs.DownloadProgress():
+                if event.ref is not None:
+                    self._advance(event.ref, event)
+            case asyncjobs.SyncFinished():
+                self._settle(event)
+        if self._overall is not None:
+            completed = self._done_bytes + sum(self._received.values())
+            self._progress.update(
+                self._overall, completed=completed, total=max(self._total, completed) or None
+            )
+
+    def _advance(self, ref: asyncjobs.JobRef, event: asyncjobs.DownloadProgress) -> None:
+        if ref not in self._tasks:
+            self._tasks[ref] = self._progress.add_task(self._label(self._short(str(event.path))), total=None)
+        self._received[ref] = event.received
+        self._progress.update(self._tasks[ref], completed=event.received, total=event.total)
+
+    def _settle(self, event: asyncjobs.SyncFinished) -> None:
+        outcome = event.outcome
+        task = self._tasks.pop(outcome.ref, None)
+        if task is not None:
+            self._progress.remove_task(task)
+        received = self._received.pop(outcome.ref, 0)
+        planned = self._planned.pop(outcome.ref, 0)
+        if event.kind == "downloaded":
+            self._done_bytes += outcome.size or received
+            self._total += (outcome.size or received) - planned
+        else:
+            self._total -= planned
+        if event.kind in {"downloaded", "failed"}:
+            self._line(event)
+
+    def _line(self, event: asyncjobs.SyncFinished) -> None:
+        outcome = event.outcome
+        where = self._short(str(outcome.path)) if outcome.path is not None else str(outcome.ref)
+        text = f"{SIGNS.get(event.kind, '?')} {where}"
+        if event.kind == "failed":
+            self._news.error(f"{outcome.ref}: {explain(outcome.error) if outcome.error else outcome.reason}")
+            return
+        if outcome.size is not None:
+            text += f"  {size(outcome.size)}"
+        self._news.say(text, style=_STYLES.get(event.kind, ""))
+
+    def _short(self, path: str) -> str:
+        return plain(path.removeprefix(self._root))
+
+    def _label(self, text: str) -> str:
+        return shorten(text, self._name_width).ljust(self._name_width)
+
+
+def summary(report: asyncjobs.SyncReport, *, dry_run: bool) -> str:
+    """One sentence with everything that happened."""
+    received = sum(each.size or 0 for each in report.downloaded)
+    if dry_run:
+        planned = [each for each in report.skipped if each.reason == "dry_run"] or report.downloaded
+        parts = [
+            f"would download {count(len(planned), 'archive')} ({size(sum(e.size or 0 for e in planned))})"
+        ]
+    else:
+        parts = [f"{len(report.downloaded):,} downloaded ({size(received)})"]
+    parts.append(f"{len(report.unchanged):,} unchanged")
+    skipped = Counter(each.reason or "other" for each in report.skipped if each.reason != "dry_run")
+    if skipped:
+        reasons = ", ".join(
+            f"{number} {reason.replace('_', ' ')}" for reason, number in skipped.most_common()
+        )
+        parts.append(f"{sum(skipped.values()):,} skipped ({reasons})")
+    if report.removed:
+        parts.append(f"{'would remove' if dry_run else 'removed'} {count(len(report.removed), 'file')}")
+    if report.failed:
+        parts.append(f"{len(report.failed):,} failed")
+    if report.failures:
+        parts.append(f"{count(len(report.failures), 'target')} not listed")
+    return ", ".join(parts)

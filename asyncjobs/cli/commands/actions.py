@@ -1,0 +1,323 @@
+"""`cancel`, `retry`, `play`, `erase`, `keep`: calls that change jobs.
+
+A job that is named is acted on. A pipeline, project or group stands for many, so it needs a filter
+or a yes; what cannot be undone needs a yes in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+
+import click
+
+import asyncjobs
+from asyncjobs.cli import records
+from asyncjobs.cli.codes import ExitCode, explain
+from asyncjobs.cli.framework import (
+    Session,
+    allow_empty_option,
+    command,
+    filter_options,
+    filters_of,
+    json_option,
+    targets_argument,
+)
+from asyncjobs.cli.tables import job_line
+from asyncjobs.cli.targets import Filters, TargetError, select_jobs
+from asyncjobs.cli.text import count
+
+AT_ONCE = 8
+"""Calls under way at once; the server counts writes more strictly than reads."""
+
+MOST_JOBS = 1_000
+"""Jobs one command changes at most."""
+
+Changed = asyncjobs.Job | asyncjobs.Bridge
+Act = Callable[[asyncjobs.Client, asyncjobs.JobRef], Awaitable[Changed]]
+
+_yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+_ADVICE = "What was sent before has happened; look with `asyncjobs jobs`."
+
+
+async def act(
+    session: Session,
+    targets: tuple[str, ...],
+    filters: Filters,
+    *,
+    verb: str,
+    statuses: tuple[str, ...],
+    call: Act,
+    yes: bool,
+    final: bool,
+    as_json: bool,
+    allow_empty: bool,
+) -> int:
+    """Do one thing to every job meant; the changed jobs on standard output; the exit code.
+
+    Where a target stands for many jobs and no status was asked for, those with one of *statuses*
+    are meant: the ones for which *verb* makes sense. With *final* it cannot be undone, so ask in
+    any case.
+    """
+    done = 0
+    errors: list[BaseException] = []
+    async with session.client() as client:
+        asked = session.targets(targets, client)
+        named = [each for each in asked if isinstance(each, asyncjobs.JobRef)]
+        many = [each for each in asked if not isinstance(each, asyncjobs.JobRef)]
+        if filters.given:
+            named, many = [], asked
+        chosen = list(named)
+        if many:
+            if not filters.scope and statuses:
+                filters = Filters(scope=statuses, ref=filters.ref, name=filters.name)
+            found = await select_jobs(client, many, filters, most=MOST_JOBS)
+            session.report(found.failures)
+            errors.extend(each.error for each in found.failures)
+            chosen += [ref for ref, _ in found.jobs]
+        chosen = list(dict.fromkeys(chosen))
+        if chosen and (many or final) and not yes and not await _agreed(verb, chosen):
+            session.news.warn("nothing was done")
+            return ExitCode.FAILED
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(ref: asyncjobs.JobRef) -> tuple[asyncjobs.JobRef, Changed | asyncjobs.AsyncJobsError]:
+            async with gate:
+                try:
+                    return ref, await call(client, ref)
+                except asyncjobs.AsyncJobsError as error:
+                    return ref, error
+
+        tasks = [asyncio.ensure_future(one(ref)) for ref in chosen]
+        try:
+            for task in tasks:
+                ref, changed = await task
+                if isinstance(changed, asyncjobs.AsyncJobsError):
+                    errors.append(changed)
+                    session.news.error(f"{ref}: {explain(changed)}")
+                    continue
+                done += 1
+                # A retry answers with the new job, which is what one wants to follow.
+                new = asyncjobs.JobRef(ref.project, changed.id)
+                if as_json:
+                    await session.record(records.job(new, changed))
+                else:
+                    await session.out.write(job_line(new, changed).encode())
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return session.result(errors, done=done, allow_empty=allow_empty, what="job")
+
+
+async def _agreed(verb: str, chosen: list[asyncjobs.JobRef]) -> bool:
+    """Ask on the terminal.
+
+    Raises:
+        TargetError: Nobody is there to ask.
+    """
+    what = count(len(chosen), "job")
+    if not sys.stdin.isatty():
+        raise TargetError(f"would {verb} {what}; say --yes to do it without being asked")
+    shown = ", ".join(str(each) for each in chosen[:3]) + (", …" if len(chosen) > 3 else "")
+    return await asyncio.to_thread(click.confirm, f"{verb} {what} ({shown})?", default=False, err=True)
+
+
+@command("cancel", short_help="Cancel jobs that are waiting or running.", advice=_ADVICE)
+@targets_argument()
+@filter_options
+@click.option("--force", is_flag=True, help="Do not let a job tidy up first (GitLab 18 and newer).")
+@_yes_option
+@json_option
+@allow_empty_option
+async def cancel(
+    session: Session,
+    targets: tuple[str, ...],
+    scope: tuple[str, ...],
+    failed: bool,
+    ref: str | None,
+    name: str | None,
+    force: bool,
+    yes: bool,
+    as_json: bool,
+    allow_empty: bool,
+) -> int:
+    """Cancel each job of TARGET. Of pipelines, projects and groups: those not over yet.
+
+    Examples:
+        asyncjobs cancel group/app/-/jobs/8
+        asyncjobs cancel group/app/-/pipelines/6 --name 'deploy*' --yes
+    """
+    return await act(
+        session,
+        targets,
+        filters_of(scope, failed, ref, name),
+        verb="cancel",
+        statuses=("created", "waiting_for_resource", "preparing", "pending", "running"),
+        call=lambda client, job: client.cancel_job(job.project, job.job_id, force=force),
+        yes=yes,
+        final=False,
+        as_json=as_json,
+        allow_empty=allow_empty,
+    )
+
+
+@command("retry", short_help="Retry jobs; prints the new ones.", advice=_ADVICE)
+@targets_argument()
+@filter_options
+@_yes_option
+@json_option
+@allow_empty_option
+async def retry(
+    session: Session,
+    targets: tuple[str, ...],
+    scope: tuple[str, ...],
+    failed: bool,
+    ref: str | None,
+    name: str | None,
+    yes: bool,
+    as_json: bool,
+    allow_empty: bool,
+) -> int:
+    """Retry each job of TARGET; each gets a new id. Of pipelines and more: the failed and canceled ones.
+
+    Examples:
+        asyncjobs retry group/app/-/pipelines/6 --yes --json | jq -r .target | asyncjobs tail -
+    """
+    return await act(
+        session,
+        targets,
+        filters_of(scope, failed, ref, name),
+        verb="retry",
+        statuses=("failed", "canceled"),
+        call=lambda client, job: client.retry_job(job.project, job.job_id),
+        yes=yes,
+        final=False,
+        as_json=as_json,
+        allow_empty=allow_empty,
+    )
+
+
+def _variables(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
+    pairs = [value.partition("=") for value in values]
+    if any(not key or not equals for key, equals, _ in pairs):
+        raise click.BadParameter("say KEY=VALUE", ctx, param)
+    return {key: value for key, _, value in pairs} or None
+
+
+@command("play", short_help="Start manual jobs.", advice=_ADVICE)
+@targets_argument()
+@filter_options
+@click.option(
+    "--var",
+    "variables",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_variables,
+    help="A variable for the job; may be repeated.",
+)
+@_yes_option
+@json_option
+@allow_empty_option
+async def play(
+    session: Session,
+    targets: tuple[str, ...],
+    scope: tuple[str, ...],
+    failed: bool,
+    ref: str | None,
+    name: str | None,
+    variables: dict[str, str] | None,
+    yes: bool,
+    as_json: bool,
+    allow_empty: bool,
+) -> int:
+    """Start each manual job of TARGET.
+
+    Examples:
+        asyncjobs play group/app/-/jobs/8 --var ENVIRONMENT=staging
+    """
+    return await act(
+        session,
+        targets,
+        filters_of(scope, failed, ref, name),
+        verb="play",
+        statuses=("manual",),
+        call=lambda client, job: client.play_job(job.project, job.job_id, variables=variables),
+        yes=yes,
+        final=False,
+        as_json=as_json,
+        allow_empty=allow_empty,
+    )
+
+
+@command("erase", short_help="Erase logs and archives of jobs, for good.", advice=_ADVICE)
+@targets_argument()
+@filter_options
+@_yes_option
+@json_option
+@allow_empty_option
+async def erase(
+    session: Session,
+    targets: tuple[str, ...],
+    scope: tuple[str, ...],
+    failed: bool,
+    ref: str | None,
+    name: str | None,
+    yes: bool,
+    as_json: bool,
+    allow_empty: bool,
+) -> int:
+    """Erase the log and the artifacts of each job of TARGET. This cannot be undone, so it asks.
+
+    Examples:
+        asyncjobs erase group/app/-/jobs/8 --yes
+    """
+    return await act(
+        session,
+        targets,
+        filters_of(scope, failed, ref, name),
+        verb="erase",
+        statuses=("success", "failed", "canceled"),
+        call=lambda client, job: client.erase_job(job.project, job.job_id),
+        yes=yes,
+        final=True,
+        as_json=as_json,
+        allow_empty=allow_empty,
+    )
+
+
+@command("keep", short_help="Keep artifacts beyond their expiry date.", advice=_ADVICE)
+@targets_argument()
+@filter_options
+@_yes_option
+@json_option
+@allow_empty_option
+async def keep(
+    session: Session,
+    targets: tuple[str, ...],
+    scope: tuple[str, ...],
+    failed: bool,
+    ref: str | None,
+    name: str | None,
+    yes: bool,
+    as_json: bool,
+    allow_empty: bool,
+) -> int:
+    """Keep the artifacts of each job of TARGET for ever.
+
+    Examples:
+        asyncjobs keep group/app/-/jobs/8
+    """
+    return await act(
+        session,
+        targets,
+        filters_of(scope, failed, ref, name),
+        verb="keep the artifacts of",
+        statuses=("success", "failed"),
+        call=lambda client, job: client.keep_artifacts(job.project, job.job_id),
+        yes=yes,
+        final=False,
+        as_json=as_json,
+        allow_empty=allow_empty,
+    )

@@ -1,0 +1,338 @@
+"""`download` and `sync`: one archive to a file or a pipe, many to a folder that stays equal to GitLab's."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import attrs
+import click
+
+import asyncjobs
+from asyncjobs.cli import records
+from asyncjobs.cli.bars import SyncBars, summary
+from asyncjobs.cli.codes import ExitCode
+from asyncjobs.cli.framework import (
+    Session,
+    allow_empty_option,
+    command,
+    filter_options,
+    filters_of,
+    json_option,
+    targets_argument,
+)
+from asyncjobs.cli.params import MOMENT, SIZE
+from asyncjobs.cli.targets import TargetError
+from asyncjobs.cli.text import plain, size
+
+_COPY_BYTES = 1024 * 1024
+
+MOST_WAITING = 1_000
+"""Events waiting for a slow reader of standard output before progress is left out."""
+
+
+@command("download", short_help="Download one archive, or one file out of it.")
+@click.argument("target", metavar="TARGET")
+@click.option(
+    "--ref", metavar="REF", help="For a project: take the latest good pipeline of this branch or tag ..."
+)
+@click.option("--job", "job_name", metavar="NAME", help="... and the job of this name in it.")
+@click.option(
+    "--output", "-o", metavar="PATH", help="File to write; - is standard output. Default: JOB_ID.zip here."
+)
+@click.option("--member", metavar="PATH", help="Only this file out of the archive.")
+@click.option("--list", "listing", is_flag=True, help="Only say what is in the archive; downloads nothing.")
+@json_option
+async def download(
+    session: Session,
+    target: str,
+    ref: str | None,
+    job_name: str | None,
+    output: str | None,
+    member: str | None,
+    listing: bool,
+    as_json: bool,
+) -> int:
+    """Download the artifacts of one job: a job by its number, or by branch and name in a project.
+
+    The file is checked before it gets its name. With `-o -` it is checked before its first byte
+    goes to standard output. Prints the SHA-256 in the form that `sha256sum -c` reads.
+
+    Examples:
+        asyncjobs download group/app/-/jobs/8 -o app.zip
+        asyncjobs download group/app --ref main --job build -o - | bsdtar -x
+        asyncjobs download group/app/-/jobs/8 --member report/junit.xml -o -
+    """
+    async with session.client() as client:
+        (asked,) = session.targets((target,), client)
+        source = Source(asked, ref, job_name)
+        if listing:
+            return await _list_members(session, client, source.job(), as_json=as_json)
+        if output == "-":
+            return await _to_stdout(session, client, source, member)
+        path = Path(output) if output is not None else Path(source.file_name(member))
+        file = await source.fetch(client, path, member, session)
+    if as_json:
+        await session.record(
+            {"target": str(asked), "path": str(file.path), "size": file.size, "sha256": file.sha256}
+        )
+    else:
+        await session.out.write(f"{file.sha256}  {file.path}\n".encode())
+    session.news.say(f"{plain(file.path)}: {size(file.size)}")
+    return ExitCode.OK
+
+
+@attrs.frozen
+class Source:
+    """Where one archive comes from: a job, or a name on a branch."""
+
+    target: asyncjobs.Target
+    ref: str | None
+    job_name: str | None
+
+    def __attrs_post_init__(self) -> None:
+        by_name = self.ref is not None or self.job_name is not None
+        if isinstance(self.target, asyncjobs.JobRef) and by_name:
+            raise TargetError("--ref and --job choose a job of a project; a job was given already")
+        if isinstance(self.target, asyncjobs.ProjectRef) and (self.ref is None or self.job_name is None):
+            raise TargetError("of a project, say which archive: --ref BRANCH --job NAME")
+        if not isinstance(self.target, asyncjobs.JobRef | asyncjobs.ProjectRef):
+            raise TargetError(f"{self.target} stands for many archives: use `asyncjobs sync`, or name a job")
+
+    def job(self) -> asyncjobs.JobRef:
+        """The job, where it was named.
+
+        Raises:
+            TargetError: It was not.
+        """
+        if not isinstance(self.target, asyncjobs.JobRef):
+            raise TargetError("this needs a job: give group/app/-/jobs/8")
+        return self.target
+
+    def file_name(self, member: str | None) -> str:
+        """A name in the current folder; never one that a server chose."""
+        if member is not None:
+            return Path(member).name
+        if isinstance(self.target, asyncjobs.JobRef):
+            return f"{self.target.job_id}.zip"
+        raise TargetError("say where to put it with -o FILE, or -o - for standard output")
+
+    async def fetch(
+        self, client: asyncjobs.Client, path: Path, member: str | None, session: Session
+    ) -> asyncjobs.ArtifactFile:
+        """Download to *path*, with a bar on a terminal."""
+        if member is not None:
+            job = self.job()
+            return await client.download_artifact_member(job.project, job.job_id, member, path)
+        with SyncBars(session.news, root=str(path.parent)) as bars:
+            if isinstance(self.target, asyncjobs.JobRef):
+                return await client.download_artifacts(
+                    self.target.project, self.target.job_id, path, on_progress=bars.on_event
+                )
+            assert isinstance(self.target, asyncjobs.ProjectRef)
+            assert self.ref is not None
+            assert self.job_name is not None
+            return await client.download_ref_artifacts(
+                self.target.project, self.ref, self.job_name, path, on_progress=bars.on_event
+            )
+
+
+async def _to_stdout(session: Session, client: asyncjobs.Client, source: Source, member: str | None) -> int:
+    """Give the archive to whoever reads standard output, after it was found whole.
+
+    Through a temporary file: a reader such as `tar` acts on what it gets at once, and a download
+    that breaks in the middle could not be taken back.
+    """
+    if session.out.is_terminal:
+        raise TargetError("an archive is nothing for a terminal; send standard output to a file or program")
+    with tempfile.TemporaryDirectory(prefix="asyncjobs-") as folder:
+        file = await source.fetch(client, Path(folder) / "archive", member, session)
+        with file.path.open("rb") as stream:
+            while data := await _read(stream):
+                await session.out.write(data)
+    return ExitCode.OK
+
+
+async def _read(stream: BinaryIO) -> bytes:
+    return await asyncio.to_thread(stream.read, _COPY_BYTES)
+
+
+async def _list_members(
+    session: Session, client: asyncjobs.Client, job: asyncjobs.JobRef, *, as_json: bool
+) -> int:
+    found = 0
+    async for entry in client.iter_artifact_members(job.project, job.job_id):
+        found += 1
+        if as_json:
+            await session.record(records.entry(entry))
+        elif entry.type != "directory":
+            name = plain(entry.path) if session.out.is_terminal else entry.path
+            await session.out.write(f"{'' if entry.size is None else entry.size}\t{name}\n".encode())
+    return session.result((), done=found, allow_empty=False, what="file in the archive")
+
+
+@command(
+    "sync",
+    short_help="Make a folder equal to the archives of many jobs.",
+    advice="Partial files are kept; run the same command again to go on.",
+)
+@targets_argument()
+@click.argument("dest", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))
+@filter_options
+@click.option("--since", type=MOMENT, help="Only jobs created after this: 2h, 3d, or a date.")
+@click.option("--max-bytes", type=SIZE, help="Leave out archives larger than this, such as 500M.")
+@click.option(
+    "--member",
+    "members",
+    multiple=True,
+    metavar="GLOB",
+    help="Only these files out of each archive; may be repeated.",
+)
+@click.option("--extract", is_flag=True, help="Unpack each archive into a folder beside it, carefully.")
+@click.option(
+    "--path-template",
+    metavar="TEXT",
+    help=f"Where an archive goes. Default: {asyncjobs.SyncOptions().path_template}",
+)
+@click.option("--dry-run", "-n", is_flag=True, help="Only say what would be done, with totals.")
+@click.option("--prune", is_flag=True, help="Delete files of earlier syncs whose archives are gone.")
+@click.option(
+    "--max-delete",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Refuse to prune more files than this (default 100).",
+)
+@click.option(
+    "--verify", is_flag=True, help="Hash what is there already again instead of trusting size and time."
+)
+@click.option("--verify-members", is_flag=True, help="Check the CRC of every file inside each archive too.")
+@click.option(
+    "--concurrency", "-j", metavar="N", type=click.IntRange(min=1), help="Archives at once (default 8)."
+)
+@click.option(
+    "--bandwidth", type=SIZE, metavar="SIZE", help="Bytes per second over all downloads, such as 5M."
+)
+@click.option("--no-fsync", is_flag=True, help="Faster; a power cut may leave damaged files.")
+@json_option
+@allow_empty_option
+async def sync(
+    session: Session,
+    targets: tuple[str, ...],
+    dest: Path,
+    scope: tuple[str, ...],
+    failed: bool,
+    ref: str | None,
+    name: str | None,
+    since: datetime | None,
+    max_bytes: int | None,
+    members: tuple[str, ...],
+    extract: bool,
+    path_template: str | None,
+    dry_run: bool,
+    prune: bool,
+    max_delete: int | None,
+    verify: bool,
+    verify_members: bool,
+    concurrency: int | None,
+    bandwidth: int | None,
+    no_fsync: bool,
+    as_json: bool,
+    allow_empty: bool,
+) -> int:
+    """Bring the archives of every job of TARGET to the folder DEST.
+
+    Files appear whole and checked or not at all. A second run downloads only what is new or
+    damaged; a run that was stopped goes on where it was. Into a pipe goes one line for each job:
+    what became of it, target, path, bytes.
+
+    Examples:
+        asyncjobs sync group/app group/web artifacts/ --name 'build*' --since 7d
+        asyncjobs sync groups/group artifacts/ --prune --dry-run
+    """
+    filters = filters_of(scope, failed, ref, name)
+    chosen: dict[str, object] = {
+        "path_template": path_template,
+        "max_delete": max_delete,
+        "concurrency": concurrency,
+    }
+    try:
+        options = asyncjobs.SyncOptions(
+            scope=filters.scope or None,
+            ref=ref,
+            name=name,
+            since=since,
+            max_bytes=max_bytes,
+            members=members,
+            extract=extract,
+            dry_run=dry_run,
+            prune=prune,
+            verify=verify,
+            verify_members=verify_members,
+            bandwidth_limit=bandwidth,
+            fsync=not no_fsync,
+            **{key: value for key, value in chosen.items() if value is not None},  # type: ignore[arg-type] - typed by click
+        )
+    except (ValueError, TypeError) as error:
+        raise click.UsageError(str(error)) from None
+    async with session.client() as client:
+        report = await show_sync(
+            session, client, session.targets(targets, client), dest, options, as_json=as_json
+        )
+    session.report(report.failures)
+    errors = [each.error for each in report.failed] + [each.error for each in report.failures]
+    done = len(report.downloaded) + len(report.unchanged) + len(report.skipped)
+    return session.result(errors, done=done, allow_empty=allow_empty, what="job")
+
+
+async def show_sync(
+    session: Session,
+    client: asyncjobs.Client,
+    targets: list[asyncjobs.Target],
+    dest: Path,
+    options: asyncjobs.SyncOptions,
+    *,
+    as_json: bool = False,
+) -> asyncjobs.SyncReport:
+    """One sync with its bars and its summary; lines for other programs where they are wanted."""
+    lines = not as_json and (options.dry_run or not session.out.is_terminal)
+    waiting: asyncio.Queue[asyncjobs.SyncEvent | None] = asyncio.Queue()
+
+    async def write() -> None:
+        while (event := await waiting.get()) is not None:
+            if as_json:
+                await session.record(records.sync_event(event))
+            elif isinstance(event, asyncjobs.SyncFinished):
+                await session.out.write(_sync_line(event).encode())
+
+    with SyncBars(session.news, root=str(dest)) as bars:
+
+        def on_event(event: asyncjobs.SyncEvent) -> None:
+            bars.on_event(event)
+            # A slow reader costs progress reports; what is kept grows with the report itself, which
+            # has a line for each job as well.
+            progress = isinstance(event, asyncjobs.DownloadProgress)
+            if (as_json and not (progress and waiting.qsize() > MOST_WAITING)) or (
+                lines and isinstance(event, asyncjobs.SyncFinished)
+            ):
+                waiting.put_nowait(event)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write())
+            try:
+                report = await client.sync_artifacts(targets, dest, options=options, on_event=on_event)
+            finally:
+                waiting.put_nowait(None)
+    if as_json:
+        await session.record(records.sync_report(report, dry_run=options.dry_run))
+    session.news.say(f"{plain(dest)}: {summary(report, dry_run=options.dry_run)}")
+    return report
+
+
+def _sync_line(event: asyncjobs.SyncFinished) -> str:
+    outcome = event.outcome
+    word = outcome.reason if event.kind == "skipped" and outcome.reason else event.kind
+    fields = (word, str(outcome.ref), outcome.path, outcome.size)
+    return "\t".join("" if each is None else plain(each) for each in fields) + "\n"

@@ -1,0 +1,134 @@
+"""`jobs` and `show`: what GitLab says about jobs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+import asyncjobs
+from asyncjobs.cli import records
+from asyncjobs.cli.details import job_details
+from asyncjobs.cli.framework import (
+    Session,
+    allow_empty_option,
+    command,
+    filter_options,
+    filters_of,
+    json_option,
+    targets_argument,
+)
+from asyncjobs.cli.tables import job_line, jobs_table
+from asyncjobs.cli.targets import select_jobs
+from asyncjobs.cli.text import count
+
+MOST_SHOWN = 10_000
+"""Jobs `show` prints at most; more than that is a listing."""
+
+
+@command("jobs", short_help="List jobs of projects, pipelines and groups, all at once.")
+@targets_argument()
+@filter_options
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Stop after so many; 0 means all. Default: 200 on a terminal, else all.",
+)
+@json_option
+@allow_empty_option
+async def jobs(
+    session: Session,
+    targets: tuple[str, ...],
+    scope: tuple[str, ...],
+    failed: bool,
+    ref: str | None,
+    name: str | None,
+    limit: int | None,
+    as_json: bool,
+    allow_empty: bool,
+) -> int:
+    """List the jobs of every TARGET as they arrive.
+
+    A table on a terminal; elsewhere one job a line, separated by tabs: target, status, name,
+    stage, ref, created_at, duration, failure_reason. With --json every field GitLab sends.
+
+    Examples:
+        asyncjobs jobs group/app --failed
+        asyncjobs jobs groups/group --scope running --json | jq -r .target
+    """
+    filters = filters_of(scope, failed, ref, name)
+    as_table = session.out.is_terminal and not as_json
+    most = limit if limit is not None else (DEFAULT_LIMIT if as_table else 0)
+    shown: list[tuple[asyncjobs.JobRef, asyncjobs.Job]] = []
+    done, cut = 0, False
+    async with session.client() as client:
+        async with client.stream_jobs(
+            session.targets(targets, client),
+            scope=filters.scope or None,
+            ref=filters.ref,
+            name=filters.name,
+            on_error="collect",
+        ) as stream:
+            async for job_ref, job in stream:
+                if most and done >= most:
+                    cut = True
+                    break
+                done += 1
+                if as_table:
+                    shown.append((job_ref, job))
+                elif as_json:
+                    await session.record(records.job(job_ref, job))
+                else:
+                    await session.out.write(job_line(job_ref, job).encode())
+        failures = list(stream.failures)
+    if shown:
+        shown.sort(key=lambda row: (str(row[0].project), -row[0].job_id))
+        table = jobs_table(shown, width=session.out.console.width, now=datetime.now(UTC))
+        session.out.console.print(table)
+    if cut:
+        session.news.warn(f"only the first {count(most, 'job')} shown; --limit 0 shows all")
+    session.report(failures)
+    return session.result((each.error for each in failures), done=done, allow_empty=allow_empty, what="job")
+
+
+DEFAULT_LIMIT = 200
+"""Rows of a table somebody may still want to read."""
+
+
+@command("show", short_help="Everything GitLab says about jobs.")
+@targets_argument()
+@filter_options
+@json_option
+@allow_empty_option
+async def show(
+    session: Session,
+    targets: tuple[str, ...],
+    scope: tuple[str, ...],
+    failed: bool,
+    ref: str | None,
+    name: str | None,
+    as_json: bool,
+    allow_empty: bool,
+) -> int:
+    """Show each job of TARGET in full: status and reason, times, runner, commit, artifacts.
+
+    Examples:
+        asyncjobs show group/app/-/jobs/8
+        asyncjobs show group/app/-/pipelines/6 --failed
+    """
+    async with session.client() as client:
+        found = await select_jobs(
+            client, session.targets(targets, client), filters_of(scope, failed, ref, name), most=MOST_SHOWN
+        )
+    for number, (job_ref, job) in enumerate(found.jobs):
+        if as_json:
+            await session.record(records.job(job_ref, job))
+        else:
+            if number:
+                session.out.console.print()
+            session.out.console.print(job_details(job_ref, job, now=datetime.now(UTC)))
+    session.report(found.failures)
+    return session.result(
+        (each.error for each in found.failures), done=len(found.jobs), allow_empty=allow_empty, what="job"
+    )

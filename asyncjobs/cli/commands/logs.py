@@ -1,0 +1,280 @@
+"""`trace` and `tail`: one log byte for byte, or many as they grow."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+import attrs
+import click
+
+import asyncjobs
+from asyncjobs.cli import records
+from asyncjobs.cli.codes import ExitCode, explain
+from asyncjobs.cli.framework import (
+    Session,
+    allow_empty_option,
+    command,
+    filter_options,
+    filters_of,
+    json_option,
+    targets_argument,
+)
+from asyncjobs.cli.params import MOMENT, SPAN, STATUS
+from asyncjobs.cli.tailview import TailView
+from asyncjobs.cli.targets import select_jobs
+from asyncjobs.cli.text import plain
+
+MOST_TRACES = 1_000
+"""Logs `trace` prints one after the other at most; `sync` is made for more."""
+
+
+@command("trace", short_help="Print logs, exact bytes into a pipe or file.")
+@targets_argument()
+@filter_options
+@click.option("--follow", "-f", is_flag=True, help="Go on until the job ends.")
+@click.option("--raw", is_flag=True, help="Exact bytes on a terminal too; a log can then drive the terminal.")
+@allow_empty_option
+async def trace(
+    session: Session,
+    targets: tuple[str, ...],
+    scope: tuple[str, ...],
+    failed: bool,
+    ref: str | None,
+    name: str | None,
+    follow: bool,
+    raw: bool,
+    allow_empty: bool,
+) -> int:
+    """Print the log of each job of TARGET as far as it is written.
+
+    Into a pipe or a file go the bytes GitLab has, all of them and nothing else. On a terminal
+    colours stay and everything else that could drive the terminal is taken out.
+
+    Examples:
+        asyncjobs trace group/app/-/jobs/8 > job.log
+        asyncjobs trace group/app/-/pipelines/6 --failed
+    """
+    done = 0
+    errors: list[BaseException] = []
+    async with session.client() as client:
+        found = await select_jobs(
+            client, session.targets(targets, client), filters_of(scope, failed, ref, name), most=MOST_TRACES
+        )
+        for job_ref, job in found.jobs:
+            if len(found.jobs) > 1:
+                session.news.say(f"==> {job_ref} {plain(job.name)} ({plain(job.status)})", style="bold")
+            try:
+                await _print_trace(
+                    session, client, job_ref, whole=not (follow or job.status.is_final), raw=raw
+                )
+                done += 1
+            except asyncjobs.AsyncJobsError as error:
+                errors.append(error)
+                session.news.error(f"{job_ref}: {explain(error)}")
+    session.report(found.failures)
+    errors.extend(each.error for each in found.failures)
+    return session.result(errors, done=done, allow_empty=allow_empty, what="job")
+
+
+async def _print_trace(
+    session: Session, client: asyncjobs.Client, ref: asyncjobs.JobRef, *, whole: bool, raw: bool
+) -> None:
+    """Stream one log to standard output; *whole* reads what is there now in one piece."""
+    clean = asyncjobs.TerminalFilter() if session.out.is_terminal and not raw else None
+
+    async def put(data: bytes) -> None:
+        if clean is not None:
+            data = clean.feed(data).encode()
+        if data:
+            await session.out.write(data)
+
+    if whole:
+        await put(await client.get_trace(ref.project, ref.job_id))
+    else:
+        async with client.follow_trace(ref) as stream:
+            async for chunk in stream:
+                await put(chunk.data)
+    if clean is not None:
+        # Whatever colour the log ended in stays in the log.
+        await session.out.write((clean.finish() + "\x1b[0m").encode())
+
+
+@attrs.frozen(kw_only=True)
+class LineFilter:
+    """Which lines of a log are shown."""
+
+    include: tuple[re.Pattern[str], ...] = ()
+    exclude: tuple[re.Pattern[str], ...] = ()
+
+    def passes(self, text: str) -> bool:
+        """At least one of `include` is found (when there is any), and none of `exclude`."""
+        if self.include and not any(each.search(text) for each in self.include):
+            return False
+        return not any(each.search(text) for each in self.exclude)
+
+
+def _pattern(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[re.Pattern[str], ...]:
+    try:
+        return tuple(re.compile(value) for value in values)
+    except re.error as error:
+        raise click.BadParameter(f"not a regular expression: {error}", ctx, param) from None
+
+
+@command("tail", short_help="Follow the logs of many jobs together until they end.", advice="")
+@targets_argument()
+@click.option("--name", metavar="GLOB", help="Only jobs whose name matches, such as 'test*'.")
+@click.option("--stage", metavar="GLOB", help="Only jobs whose stage matches.")
+@click.option("--scope", "-s", type=STATUS, multiple=True, help="Only jobs with this status when first seen.")
+@click.option("--children", is_flag=True, help="Follow child and downstream pipelines too.")
+@click.option(
+    "--tail",
+    "-n",
+    "tail_lines",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Begin with the last N lines of each log.",
+)
+@click.option("--since", type=MOMENT, help="Leave out lines before this: 10m, 2h, or a date and time.")
+@click.option(
+    "--include",
+    "-i",
+    multiple=True,
+    callback=_pattern,
+    help="Only lines in which this regular expression is found.",
+)
+@click.option(
+    "--exclude", "-e", multiple=True, callback=_pattern, help="Leave out lines in which this is found."
+)
+@click.option(
+    "--timestamps", "-t", is_flag=True, help="Show when each line was written, where the runner says so."
+)
+@click.option("--ordered", is_flag=True, help="One job after the other instead of all merged.")
+@click.option("--wait-for-start", is_flag=True, help="Wait for manual and scheduled jobs too.")
+@click.option("--interval", type=SPAN, help="Shortest time between two looks at one job.")
+@click.option(
+    "--max-open",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Jobs followed at once; others wait their turn.",
+)
+@click.option("--exit-status", is_flag=True, help="End with 1 when a job did not succeed.")
+@json_option
+@allow_empty_option
+async def tail(
+    session: Session,
+    targets: tuple[str, ...],
+    name: str | None,
+    stage: str | None,
+    scope: tuple[str, ...],
+    children: bool,
+    tail_lines: int | None,
+    since: datetime | None,
+    include: tuple[re.Pattern[str], ...],
+    exclude: tuple[re.Pattern[str], ...],
+    timestamps: bool,
+    ordered: bool,
+    wait_for_start: bool,
+    interval: float | None,
+    max_open: int | None,
+    exit_status: bool,
+    as_json: bool,
+    allow_empty: bool,
+) -> int:
+    """Follow every job of TARGET until it ends, each line with its job in front.
+
+    Jobs that start later join, a retried job is followed to its new try. Lines go to standard
+    output; what comes (+), goes (-), changes (~) or fails (!) is said on standard error.
+
+    Examples:
+        asyncjobs tail group/app/-/pipelines/6
+        asyncjobs tail group/app group/web --name 'test*' --tail 20
+        asyncjobs tail group/app/-/pipelines/6 --json | jq -r 'select(.event == "line").text'
+    """
+    more: dict[str, object] = {}
+    if interval is not None:
+        more |= {"min_interval": interval, "max_interval": max(interval, 60.0)}
+    if max_open is not None:
+        more["max_open"] = max_open
+    try:
+        options = asyncjobs.TailOptions(
+            name=name,
+            stage=stage,
+            scope=scope or None,
+            children=children,
+            tail_lines=tail_lines,
+            since=since,
+            ordered=ordered,
+            wait_for_start=wait_for_start,
+            **more,  # type: ignore[arg-type] - names and types are those of the two options above
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    lines = LineFilter(include=include, exclude=exclude)
+    async with session.client() as client:
+        return await follow(
+            session,
+            client,
+            session.targets(targets, client),
+            options,
+            lines=lines,
+            timestamps=timestamps,
+            as_json=as_json,
+            exit_status=exit_status,
+            allow_empty=allow_empty,
+        )
+
+
+async def follow(
+    session: Session,
+    client: asyncjobs.Client,
+    targets: list[asyncjobs.Target],
+    options: asyncjobs.TailOptions,
+    *,
+    lines: LineFilter,
+    timestamps: bool = False,
+    as_json: bool = False,
+    exit_status: bool = False,
+    allow_empty: bool = False,
+) -> int:
+    """Show the events of one tail until it ends; the exit code."""
+    view = TailView(
+        terminal=session.out.is_terminal,
+        colour=session.out.colour,
+        news_colour=session.news.colour,
+        timestamps=timestamps,
+        show_projects=len({getattr(each, "project", each) for each in targets}) > 1
+        or any(isinstance(each, asyncjobs.GroupRef) for each in targets),
+    )
+    finished, unhappy = 0, 0
+    errors: list[BaseException] = []
+    async with client.tail(targets, options=options) as events:
+        async for event in events:
+            if isinstance(event, asyncjobs.LogLine):
+                if lines.passes(event.text):
+                    if as_json:
+                        await session.record(records.tail_event(event))
+                    else:
+                        await session.out.write(view.line(event).encode())
+                continue
+            if isinstance(event, asyncjobs.JobFinished):
+                finished += 1
+                unhappy += event.job.status not in {"success", "skipped"}
+            elif isinstance(event, asyncjobs.TailFailed):
+                errors.append(event.error)
+            if as_json:
+                await session.record(records.tail_event(event))
+            if not as_json or isinstance(event, asyncjobs.TailFailed):
+                _say(session, view, event)
+    code = session.result(errors, done=finished, allow_empty=allow_empty, what="job")
+    if code == ExitCode.OK and exit_status and unhappy:
+        return ExitCode.FAILED
+    return code
+
+
+def _say(session: Session, view: TailView, event: asyncjobs.TailEvent) -> None:
+    text = view.news(event)
+    if text is not None and (not session.news.quiet or isinstance(event, asyncjobs.TailFailed)):
+        session.news.write(text)

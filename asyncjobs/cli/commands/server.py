@@ -1,0 +1,55 @@
+"""`fake-server`: the fake GitLab as a program, for trying things and for tests in any language."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import click
+
+from asyncjobs.cli.codes import ExitCode
+from asyncjobs.cli.framework import Session, command, json_option
+
+GENERATIONS = ("9.1", "18", "19.5")
+
+
+@command("fake-server", short_help="Serve a fake GitLab with a small busy world.", advice="")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    default=0,
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    help="Port; 0 takes a free one.",
+    show_default=True,
+)
+@click.option(
+    "--generation",
+    type=click.Choice(GENERATIONS),
+    default="19.5",
+    show_default=True,
+    help="Which GitLab to be.",
+)
+@json_option
+async def fake_server(session: Session, host: str, port: int, generation: str, as_json: bool) -> int:
+    """Serve a fake GitLab until Ctrl-C, with projects, running jobs and archives.
+
+    Standard output gets what a shell needs to use it. Its tokens open nothing else.
+
+    Examples:
+        asyncjobs fake-server --port 8929 > fake.env &
+        . ./fake.env; asyncjobs jobs groups/shop
+    """
+    from asyncjobs.testing import serve  # noqa: PLC0415 - no other command needs a web server
+
+    async with serve(host=host, port=port, generation=generation) as gitlab:
+        values = {"GITLAB_URL": gitlab.url, "GITLAB_TOKEN": gitlab.token}
+        if as_json:
+            await session.out.write(json.dumps(values).encode() + b"\n")
+        else:
+            await session.out.write(
+                "".join(f"export {key}={value}\n" for key, value in values.items()).encode()
+            )
+        session.news.say(f"a fake GitLab {generation} is at {gitlab.url} until Ctrl-C", style="bold")
+        await asyncio.Event().wait()
+    return ExitCode.OK

@@ -1,0 +1,119 @@
+"""What people type: targets, sizes, moments, rates. Text in, checked values out, or one clear refusal.
+
+Only click is met here. Whether a web address belongs to the configured GitLab is decided when the
+client is known, in `session`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from asyncjobs import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)", re.IGNORECASE)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `1500`, `10k`, `2.5MiB`; every unit counts in 1024s.
+
+    Raises:
+        ValueError: Not a size; the message says what is accepted.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"not a size: {text!r}; say bytes, or 500k, 20M, 1.5G")
+    power = ("", "k", "m", "g", "t").index(match[2].lower())
+    return int(float(match[1]) * 1024**power)
+
+
+def parse_span(text: str) -> float:
+    """Seconds from `90`, `90s`, `15m`, `2h`, `3d`, `1w`, or several together as `1h30m`.
+
+    Raises:
+        ValueError: Not a span; the message says what is accepted.
+    """
+    text = text.strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        parts = _SPAN.findall(text)
+        if not parts or _SPAN.sub("", text).strip():
+            raise ValueError(f"not a span of time: {text!r}; say 90s, 15m, 2h, 3d or 1h30m") from None
+        seconds = sum(float(number) * _SECONDS[unit.lower()] for number, unit in parts)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"not a span of time: {text!r}; say 90s, 15m, 2h, 3d or 1h30m")
+    return seconds
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """An aware moment from an ISO 8601 date or time, or from a span before *now*.
+
+    A time without an offset is taken as local, as everybody who types one means it.
+
+    Raises:
+        ValueError: Neither; the message says what is accepted.
+    """
+    try:
+        return now - timedelta(seconds=parse_span(text))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError(f"not a moment: {text!r}; say 2h, 3d, 2026-05-01 or 2026-05-01T12:00:00Z") from None
+    return moment if moment.tzinfo else moment.astimezone()
+
+
+class _Parsed(click.ParamType):
+    """A parameter read by a plain function that raises ValueError."""
+
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._read(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+SIZE = _Parsed("size", parse_size)
+SPAN = _Parsed("span", parse_span)
+MOMENT = _Parsed("when", lambda text: parse_moment(text, datetime.now(UTC)))
+
+
+class _Status(click.ParamType):
+    """A job status; unknown words are let through with the server as judge, typos are not."""
+
+    name = "status"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        status = JobStatus(str(value).strip().lower())
+        if not status.is_known:
+            self.fail(f"{value!r} is no job status; they are {', '.join(JobStatus)}", param, ctx)
+        return str(status)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002 - click's signature
+        incomplete: str,
+    ) -> list[click.shell_completion.CompletionItem]:
+        return [
+            click.shell_completion.CompletionItem(each) for each in JobStatus if each.startswith(incomplete)
+        ]
+
+
+STATUS = _Status()

@@ -1,0 +1,92 @@
+"""Jobs as a table that fits the terminal, and as tab-separated lines for other programs.
+
+The narrower the terminal, the fewer columns: what tells jobs apart and what one would type next
+stays, what explains goes first. Every word of a server is made safe before it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from asyncjobs.cli.text import age, duration, plain
+
+if TYPE_CHECKING:
+    import asyncjobs
+
+STATUS_STYLES = {
+    "success": "green",
+    "failed": "bold red",
+    "canceled": "bright_black",
+    "canceling": "bright_black",
+    "skipped": "bright_black",
+    "running": "cyan",
+    "pending": "yellow",
+    "manual": "magenta",
+    "scheduled": "magenta",
+}
+
+WIDE = 110
+"""Columns from which stage, duration and reason find room too."""
+
+COLUMNS = ("target", "status", "name", "stage", "ref", "created_at", "duration", "failure_reason")
+"""Columns of the tab-separated form, in this order for ever; new ones only at the end."""
+
+
+def jobs_table(
+    rows: Iterable[tuple[asyncjobs.JobRef, asyncjobs.Job]],
+    *,
+    width: int,
+    now: datetime,
+    title: str | None = None,
+) -> Table:
+    """A table for people, at most *width* columns wide."""
+    wide = width >= WIDE
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    table.add_column("status", no_wrap=True)
+    table.add_column("target", no_wrap=True, overflow="ellipsis", max_width=width * 2 // 5)
+    table.add_column("job", no_wrap=True, overflow="ellipsis", max_width=width // 4)
+    if wide:
+        table.add_column("stage", no_wrap=True, overflow="ellipsis", max_width=width // 10)
+    table.add_column("ref", no_wrap=True, overflow="ellipsis", max_width=width // 6)
+    if wide:
+        table.add_column("took", no_wrap=True, justify="right")
+    table.add_column("ago", no_wrap=True, justify="right")
+    if wide:
+        table.add_column("why", no_wrap=True, overflow="ellipsis")
+    for ref, job in rows:
+        cells: list[Text | str] = [
+            Text(plain(job.status), style=STATUS_STYLES.get(job.status, "")),
+            Text(str(ref)),
+            Text(plain(job.name), style="bold"),
+        ]
+        if wide:
+            cells.append(plain(job.stage or "-"))
+        cells.append(plain(job.ref or "-"))
+        if wide:
+            cells.append(duration(job.duration))
+        cells.append(age(job.created_at, now))
+        if wide:
+            cells.append(plain(job.failure_reason or ""))
+        table.add_row(*cells)
+    return table
+
+
+def job_line(ref: asyncjobs.JobRef, job: asyncjobs.Job) -> str:
+    """One job as tab-separated fields (`COLUMNS`), newline included; empty where GitLab says nothing."""
+    fields = (
+        str(ref),
+        job.status,
+        job.name,
+        job.stage,
+        job.ref,
+        job.created_at.isoformat() if job.created_at else None,
+        None if job.duration is None else f"{job.duration:.3f}",
+        job.failure_reason,
+    )
+    return "\t".join("" if each is None else plain(each) for each in fields) + "\n"

@@ -1,0 +1,102 @@
+"""What a command works on: words of the command line to targets, targets and filters to jobs.
+
+A web address is accepted only when it is on the configured GitLab: a token must never follow an
+address that somebody pasted. The rest of the grammar is `asyncjobs.parse_target`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import SplitResult, urlsplit
+
+import attrs
+
+import asyncjobs
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class TargetError(ValueError):
+    """A word that cannot be worked on; the message says why and what is accepted."""
+
+
+def read_target(text: str, url: str) -> asyncjobs.Target:
+    """One target, as `parse_target` reads it, with web addresses held against the GitLab at *url*.
+
+    A GitLab below a path (`https://host/gitlab`) has that path cut off its addresses.
+
+    Raises:
+        TargetError: Not a target, or an address on another host.
+    """
+    text = text.strip()
+    if "://" in text:
+        text = _local_part(text, url)
+    try:
+        return asyncjobs.parse_target(text)
+    except ValueError as error:
+        raise TargetError(str(error)) from None
+
+
+def _local_part(text: str, url: str) -> str:
+    try:
+        address, home = urlsplit(text), urlsplit(url)
+        same = _place(address) == _place(home)
+    except ValueError:
+        raise TargetError("not a web address that can be read; give group/app/-/jobs/8 instead") from None
+    if not same:
+        # Only the host is repeated: what else stands in a pasted address may be a secret.
+        raise TargetError(
+            f"that address is on {address.hostname or 'no host'}, but the configured GitLab is"
+            f" {home.hostname}; choose the server with --url or GITLAB_URL"
+        )
+    root = home.path.rstrip("/")
+    path = address.path
+    if root and (path == root or path.startswith(root + "/")):
+        path = path[len(root) :]
+    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{path}"
+
+
+def _place(address: SplitResult) -> tuple[str, int | None]:
+    return (address.hostname or "").lower(), address.port or _DEFAULT_PORTS.get(address.scheme)
+
+
+@attrs.frozen(kw_only=True)
+class Filters:
+    """Which jobs of the targets are meant."""
+
+    scope: tuple[str, ...] = ()
+    ref: str | None = None
+    name: str | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether any was set."""
+        return bool(self.scope or self.ref or self.name)
+
+
+@attrs.define
+class Selection:
+    """The jobs found, and the targets that could not be read."""
+
+    jobs: list[tuple[asyncjobs.JobRef, asyncjobs.Job]] = attrs.field(factory=list)
+    failures: list[asyncjobs.TargetFailure] = attrs.field(factory=list)
+
+
+async def select_jobs(
+    client: asyncjobs.Client, targets: Iterable[asyncjobs.Target], filters: Filters, *, most: int
+) -> Selection:
+    """All jobs of *targets* that pass *filters*, held in a list because the caller acts on each by name.
+
+    Raises:
+        TargetError: More than *most* were found, which is taken for a mistake.
+    """
+    found = Selection()
+    async with client.stream_jobs(
+        targets, scope=filters.scope or None, ref=filters.ref, name=filters.name, on_error="collect"
+    ) as stream:
+        async for ref, job in stream:
+            if len(found.jobs) >= most:
+                raise TargetError(f"more than {most:,} jobs match; narrow it with --scope, --name or --ref")
+            found.jobs.append((ref, job))
+    found.failures.extend(stream.failures)
+    return found
