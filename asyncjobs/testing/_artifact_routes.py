@@ -1,4 +1,4 @@
-"""Artifacts over HTTP: archives in three deliveries, single files, the tree, by job id and by ref, and removal.
+"""Artifacts over HTTP: archives in three deliveries, single files, the tree, by id and by ref, and removal.
 
 Sources: lib/api/ci/job_artifacts.rb, lib/api/helpers.rb (deliveries), app/models/project.rb (by ref),
 workhorse/internal/artifacts/entry.go (single files), lib/api/entities/ci/job_artifact_entry.rb (tree).
@@ -168,7 +168,7 @@ def _job_by_ref(call: Call) -> FakeJob:
 
 
 def find_by_ref(project: FakeProject, ref: str, name: str, *, search_recent: bool) -> FakeJob | None:
-    """The job whose archive a ref stands for: of its newest successful pipeline, then of that one's children."""
+    """The job whose archive a ref stands for: in its newest successful pipeline, then in that one's children."""
     successful = [
         one for one in project.pipelines if one.ref == ref and one.parent is None and one.status == "success"
     ]

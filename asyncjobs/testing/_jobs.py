@@ -120,7 +120,6 @@ class FakeJob(_Base):
     variables: list[dict[str, str]] = attrs.field(factory=list)
     """What was given when the job was played."""
     _script: int = 0
-    _next_contact: float | None = None
 
     # -- looking -----------------------------------------------------------
 
@@ -219,12 +218,111 @@ class FakeJob(_Base):
         with agenda.lock:
             agenda.settle()
             self._script += 1
-            self._next_contact = None
             self._status = "canceled" if self._status == "canceling" else status
             if self._status == "failed":
                 self.failure_reason = failure_reason or "script_failure"
             self.finished_at = agenda.now
             self.pipeline.touch()
+            agenda.at(agenda.now + ARCHIVE_DELAY, self.archive_log)
+
+    def archive_log(self) -> None:
+        """Move the log into the artifact `trace`, as happens two minutes after the end."""
+        with self.pipeline.agenda.lock:
+            world = self.pipeline.project.world
+            mode = self.archiving or world.archiving
+            done = self.log_archived or mode == "never" or not world.rules.modern
+            if done or not self._trace or self._status not in FINAL:
+                return
+            self.log_archived = True
+            if mode == "repeats":
+                self._trace += _REPEATED_END
+            elif mode == "marker":
+                lost = slice(0, _CHUNK) if len(self._trace) <= 2 * _CHUNK else slice(_CHUNK, 2 * _CHUNK)
+                size = len(self._trace[lost])
+                self._trace[lost] = f"\n[{size} bytes of this log were lost while archiving]\n".encode()
+
+    def script(self, steps: Iterable[tuple[float, Step]]) -> None:
+        """Plan the job's life: after each delay (seconds since the step before) one thing happens.
+
+        A step is bytes (the runner pushes them, in pieces of at most 1 MiB), a word (`pending`, `running`
+        or a final status) or a function that gets the job. A later script replaces this one; a cancel ends
+        it at its next step, which is the runner's next contact.
+        """
+        agenda = self.pipeline.agenda
+        with agenda.lock:
+            agenda.settle()
+            self._script += 1
+            mine, moment = self._script, agenda.now
+            for delay, step in steps:
+                moment += delay
+                pieces: list[Step] = [step]
+                if isinstance(step, bytes) and len(step) > PATCH_LIMIT:
+                    pieces = [step[at : at + PATCH_LIMIT] for at in range(0, len(step), PATCH_LIMIT)]
+                for number, piece in enumerate(pieces):
+                    moment += PATCH_PAUSE if number else 0.0
+                    self._plan(mine, moment, piece)
+
+    def script_trace(
+        self,
+        data: bytes,
+        *,
+        every: float = 60.0,
+        pushes: int = 10,
+        finish: str | None = "success",
+        failure_reason: str | None = None,
+    ) -> None:
+        """Let the job run and push *data* in steps, then end it.
+
+        Args:
+            data: The whole log.
+            every: Seconds between two pushes: 60 unwatched, 30 on older servers, 3 while watched.
+            pushes: Number of pushes, equal in bytes; a push may cut a character or an escape in two.
+            finish: Final status, a second after the last push; None leaves the job running.
+            failure_reason: For `failed`.
+        """
+        if finish is not None and finish not in FINAL:
+            raise ValueError(f"a job ends as one of {', '.join(sorted(FINAL))}, not {finish!r}")
+        size = max(1, -(-len(data) // pushes))
+        steps: list[tuple[float, Step]] = [(every, data[at : at + size]) for at in range(0, len(data), size)]
+        if finish is not None:
+            last = finish
+            steps.append((FINAL_PAUSE, lambda job: job.finish(last, failure_reason=failure_reason)))
+        if self.status != "running":
+            self.start()
+        self.script(steps)
+
+    def _plan(self, mine: int, moment: float, step: Step) -> None:
+        def deed() -> None:
+            if self._script != mine:
+                return
+            if self._status == "canceling":
+                self.contact()
+            else:
+                self._act(step)
+
+        self.pipeline.agenda.at(moment, deed)
+
+    def _act(self, step: Step) -> None:
+        if callable(step):
+            step(self)
+        elif isinstance(step, bytes):
+            self.append_trace(step)
+        elif step == "pending":
+            self.enqueue()
+        elif step == "running":
+            self.start()
+        else:
+            self.finish(step)
+
+    def contact(self) -> None:
+        """The runner calls in now: a job being canceled gets its last lines and ends a second later."""
+        agenda = self.pipeline.agenda
+        with agenda.lock:
+            agenda.settle()
+            if self._status != "canceling":
+                return
+            self._script += 1
+            self.append_trace(_CANCELED_END)
             agenda.at(agenda.now + FINAL_PAUSE, self._end_cancel)
 
     def _end_cancel(self) -> None:
