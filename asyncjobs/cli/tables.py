@@ -48,33 +48,38 @@ def jobs_table(
     """A table for people, at most *width* columns wide."""
     wide = width >= WIDE
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    # rich takes room only from columns that may wrap, so the long ones may; their cells are single lines.
     table.add_column("status", no_wrap=True)
-    table.add_column("target", no_wrap=True, overflow="ellipsis", max_width=width * 2 // 5)
-    table.add_column("job", no_wrap=True, overflow="ellipsis", max_width=width // 4)
+    table.add_column("target", max_width=width * 2 // 5)
+    table.add_column("job", max_width=width // 4)
     if wide:
-        table.add_column("stage", no_wrap=True, overflow="ellipsis", max_width=width // 10)
-    table.add_column("ref", no_wrap=True, overflow="ellipsis", max_width=width // 6)
+        table.add_column("stage", max_width=width // 10)
+    table.add_column("ref", max_width=width // 6)
     if wide:
         table.add_column("took", no_wrap=True, justify="right")
     table.add_column("ago", no_wrap=True, justify="right")
     if wide:
-        table.add_column("why", no_wrap=True, overflow="ellipsis")
+        table.add_column("why")
     for ref, job in rows:
-        cells: list[Text | str] = [
-            Text(plain(job.status), style=STATUS_STYLES.get(job.status, "")),
-            Text(str(ref)),
-            Text(plain(job.name), style="bold"),
+        cells = [
+            _cell(plain(job.status), STATUS_STYLES.get(job.status, "")),
+            _cell(str(ref)),
+            _cell(plain(job.name), "bold"),
         ]
         if wide:
-            cells.append(plain(job.stage or "-"))
-        cells.append(plain(job.ref or "-"))
+            cells.append(_cell(plain(job.stage or "-")))
+        cells.append(_cell(plain(job.ref or "-")))
         if wide:
-            cells.append(duration(job.duration))
-        cells.append(age(job.created_at, now))
+            cells.append(_cell(duration(job.duration)))
+        cells.append(_cell(age(job.created_at, now)))
         if wide:
-            cells.append(plain(job.failure_reason or ""))
+            cells.append(_cell(plain(job.failure_reason or "")))
         table.add_row(*cells)
     return table
+
+
+def _cell(text: str, style: str = "") -> Text:
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def job_line(ref: asyncjobs.JobRef, job: asyncjobs.Job) -> str:
