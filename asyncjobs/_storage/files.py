@@ -1,0 +1,462 @@
+"""The file calls of asyncjobs: all of them, behind two small protocols, and their real implementation.
+
+Everything happens below an opened folder, by single names, and never through a symbolic link; so a link
+planted in a destination leads nowhere. `Files` is a seam: a simulated disk that loses power implements the
+same calls. What a file should be called or contain is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import attrs
+
+from asyncjobs._errors import DestinationError
+from asyncjobs._storage.hops import Hops, StoppedError
+
+T = TypeVar("T")
+ReadAt = Callable[[int, int], bytes]
+
+_WRITE_PIECES = 512
+"""Most buffers of one writev; Linux takes 1024."""
+_READ_BYTES = 1024 * 1024
+
+
+@attrs.frozen
+class FileFacts:
+    """What the disk says about one name, links not followed."""
+
+    size: int
+    mtime_ns: int
+    is_file: bool
+    is_folder: bool
+
+
+class Writer(Protocol):
+    """One file being written from its start, hashed on the way."""
+
+    length: int
+    """Bytes of the file so far."""
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        """Append all pieces, in one hop."""
+        ...
+
+    async def restart(self) -> None:
+        """Cut the file to nothing and forget the hash."""
+        ...
+
+    async def finish(self, *, sync: bool) -> str:
+        """Check that the disk has as many bytes as were written, force them to it, close; the SHA-256."""
+        ...
+
+    async def close(self) -> None:
+        """Close; twice is fine."""
+        ...
+
+
+class Folder(Protocol):
+    """One open folder; every name is a single component in it."""
+
+    path: Path
+    """For messages; calls go to the folder that was opened, wherever it is now."""
+
+    async def folder(self, name: str, *, create: bool) -> Folder:
+        """Open a folder in this one, made when *create* says so."""
+        ...
+
+    async def create(self, name: str) -> Writer:
+        """Make a new file; it must not exist."""
+        ...
+
+    async def reopen(self, name: str) -> Writer:
+        """Go on at the end of a file, its bytes hashed first."""
+        ...
+
+    async def read(self, name: str, *, limit: int) -> bytes | None:
+        """A small file, whole; None when there is none."""
+        ...
+
+    async def write_whole(self, name: str, data: bytes, *, sync: bool) -> None:
+        """Put a small file in place of whatever has the name, atomically."""
+        ...
+
+    async def rename(self, old: str, new: str) -> bool:
+        """Move a file; False when there is none called *old*."""
+        ...
+
+    async def remove(self, name: str) -> bool:
+        """Delete a file; False when there is none."""
+        ...
+
+    async def remove_folder(self, name: str) -> bool:
+        """Delete an empty folder; False when there is none or it is not empty."""
+        ...
+
+    async def facts(self, name: str) -> FileFacts | None:
+        """What has the name, or None."""
+        ...
+
+    async def names(self) -> list[str]:
+        """Every name in the folder, sorted."""
+        ...
+
+    async def sync(self) -> None:
+        """Force the names to the disk."""
+        ...
+
+    async def free_bytes(self) -> int:
+        """Bytes that may still be written here."""
+        ...
+
+    async def sha256(self, name: str) -> str:
+        """The hash of a whole file."""
+        ...
+
+    async def examine(self, name: str, judge: Callable[[ReadAt, int], T]) -> T:
+        """Call *judge* in a thread with a reader of the file and its size."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the folder; twice is fine."""
+        ...
+
+
+class Files(Protocol):
+    """The disk."""
+
+    async def open_folder(self, path: Path, *, create: bool) -> Folder:
+        """Open a folder by its path; links on the way to it are followed, as the caller gave it."""
+        ...
+
+
+class DiskFiles:
+    """The real disk, through a pool of threads."""
+
+    def __init__(self, hops: Hops) -> None:
+        self._hops = hops
+
+    async def open_folder(self, path: Path, *, create: bool) -> DiskFolder:
+        """Open a folder by its path.
+
+        Raises:
+            DestinationError: Missing (unless created), not a folder, not permitted.
+        """
+        found: list[int] = []
+        try:
+            return DiskFolder(self._hops, await self._hops.call(_open_folder, path, create, found), path)
+        except BaseException:
+            _close_all(found)
+            raise
+
+
+def _close_all(descriptors: list[int]) -> None:
+    """Close what a call opened whose caller is gone."""
+    while descriptors:
+        os.close(descriptors.pop())
+
+
+def _open_folder(path: Path, create: bool, found: list[int]) -> int:
+    if create:
+        path.mkdir(parents=True, exist_ok=True)
+    # realpath once: the caller may give a link, but nothing may swap one in between afterwards.
+    found.append(os.open(os.path.realpath(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+    return found[0]
+
+
+class DiskFolder:
+    """A folder by its descriptor."""
+
+    def __init__(self, hops: Hops, descriptor: int, path: Path) -> None:
+        self._hops = hops
+        self._fd = descriptor
+        self.path = path
+
+    async def folder(self, name: str, *, create: bool) -> DiskFolder:
+        """Open a folder in this one; a link in its place is refused."""
+        found: list[int] = []
+
+        def work() -> int:
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=self._fd)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            found.append(os.open(name, flags, dir_fd=self._fd))
+            return found[0]
+
+        try:
+            return DiskFolder(self._hops, await self._hops.call(work), self.path / name)
+        except BaseException:
+            _close_all(found)
+            raise
+
+    async def create(self, name: str) -> DiskWriter:
+        """Make a new file."""
+        return await self._writer(name, os.O_CREAT | os.O_EXCL)
+
+    async def reopen(self, name: str) -> DiskWriter:
+        """Go on at the end of a file that is already there."""
+        return await self._writer(name, 0)
+
+    async def _writer(self, name: str, how: int) -> DiskWriter:
+        found: list[int] = []
+
+        def work(stop: threading.Event) -> DiskWriter:
+            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | how
+            found.append(os.open(name, flags, 0o666, dir_fd=self._fd))
+            if not stat.S_ISREG(os.fstat(found[0]).st_mode):
+                raise DestinationError(f"{str(self.path / name)!r} is not a regular file")
+            writer = DiskWriter(self._hops, found[0])
+            if not how:
+                writer.hash_existing(stop)
+            return writer
+
+        try:
+            return await self._hops.call_stoppable(work)
+        except BaseException:
+            made = bool(found and how)
+            _close_all(found)
+            if made:
+                await self.remove(name)
+            raise
+
+    async def read(self, name: str, *, limit: int) -> bytes | None:
+        """A small file, at most *limit* bytes of it."""
+
+        def work() -> bytes | None:
+            try:
+                fd = os.open(
+                    name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self._fd
+                )
+            except FileNotFoundError:
+                return None
+            with os.fdopen(fd, "rb") as file:
+                return file.read(limit)
+
+        return await self._hops.call(work)
+
+    async def write_whole(self, name: str, data: bytes, *, sync: bool) -> None:
+        """Write beside, then replace."""
+
+        def work() -> None:
+            beside = f"{name}.new"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(beside, flags, 0o666, dir_fd=self._fd), "wb") as file:
+                file.write(data)
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+            os.replace(beside, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+        await self._hops.call(work)
+
+    async def rename(self, old: str, new: str) -> bool:
+        """Move a file within the folder, over whatever is there."""
+
+        def work() -> bool:
+            try:
+                os.replace(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            except FileNotFoundError:
+                return False
+            return True
+
+        return await self._hops.call(work)
+
+    async def remove(self, name: str) -> bool:
+        """Delete a file or a link, never what it points at."""
+        return await self._hops.call(self._remove, name)
+
+    def _remove(self, name: str) -> bool:
+        try:
+            os.unlink(name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def remove_folder(self, name: str) -> bool:
+        """Delete an empty folder."""
+
+        def work() -> bool:
+            try:
+                os.rmdir(name, dir_fd=self._fd)
+            except OSError:
+                return False
+            return True
+
+        return await self._hops.call(work)
+
+    async def facts(self, name: str) -> FileFacts | None:
+        """What has the name; a link is neither file nor folder."""
+
+        def work() -> FileFacts | None:
+            try:
+                found = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+            return FileFacts(
+                found.st_size, found.st_mtime_ns, stat.S_ISREG(found.st_mode), stat.S_ISDIR(found.st_mode)
+            )
+
+        return await self._hops.call(work)
+
+    async def names(self) -> list[str]:
+        """Every name in the folder."""
+        return sorted(await self._hops.call(os.listdir, self._fd))
+
+    async def sync(self) -> None:
+        """Force the names to the disk; file systems that cannot are let be."""
+
+        def work() -> None:
+            try:
+                os.fsync(self._fd)
+            except OSError as error:
+                if error.errno not in _CANNOT_SYNC:
+                    raise
+
+        await self._hops.call(work)
+
+    async def free_bytes(self) -> int:
+        """What an ordinary user may still write."""
+
+        def work() -> int:
+            found = os.fstatvfs(self._fd)
+            return found.f_bavail * found.f_frsize
+
+        return await self._hops.call(work)
+
+    async def sha256(self, name: str) -> str:
+        """Read and hash a whole file, a piece at a time."""
+
+        def judge(read_at: ReadAt, size: int) -> str:
+            digest = hashlib.sha256()
+            for offset in range(0, size, _READ_BYTES):
+                digest.update(read_at(offset, _READ_BYTES))
+            return digest.hexdigest()
+
+        return await self.examine(name, judge)
+
+    async def examine(self, name: str, judge: Callable[[ReadAt, int], T]) -> T:
+        """Judge a file in a thread; a cancelled caller stops the reading."""
+
+        def work(stop: threading.Event) -> T:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self._fd)
+            try:
+                return judge(_reader(fd, stop), os.fstat(fd).st_size)
+            finally:
+                os.close(fd)
+
+        return await self._hops.call_stoppable(work)
+
+    async def run(self, work: Callable[[int, threading.Event], T]) -> T:
+        """Call *work* in a thread with the folder's descriptor: unpacking is many calls at once."""
+        return await self._hops.call_stoppable(lambda stop: work(self._fd, stop))
+
+    async def close(self) -> None:
+        """Close the descriptor."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)  # a descriptor of a folder: nothing to wait for
+
+
+# EINVAL and ENOTSUP: some network and FUSE file systems have no fsync of folders.
+_CANNOT_SYNC = frozenset({22, 95, 38})
+
+
+def _reader(fd: int, stop: threading.Event) -> ReadAt:
+    def read_at(offset: int, count: int) -> bytes:
+        if stop.is_set():
+            raise StoppedError
+        pieces = []
+        while count > 0:
+            piece = os.pread(fd, min(count, _READ_BYTES * 64), offset)
+            if not piece:
+                break
+            pieces.append(piece)
+            offset, count = offset + len(piece), count - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    return read_at
+
+
+class DiskWriter:
+    """A file by its descriptor; one call at a time."""
+
+    def __init__(self, hops: Hops, descriptor: int) -> None:
+        self._hops = hops
+        self._fd = descriptor
+        self._digest = hashlib.sha256()
+        self.length = 0
+
+    def hash_existing(self, stop: threading.Event) -> None:
+        """Read what is there (in a thread) and stand at its end."""
+        read_at = _reader(self._fd, stop)
+        while piece := read_at(self.length, _READ_BYTES):
+            self._digest.update(piece)
+            self.length += len(piece)
+        os.lseek(self._fd, 0, os.SEEK_END)
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        """Append and hash in one hop; a short write is gone on with."""
+        await self._hops.call(self._write, pieces)
+
+    def _write(self, pieces: Sequence[bytes]) -> None:
+        for start in range(0, len(pieces), _WRITE_PIECES):
+            self._write_some(pieces[start : start + _WRITE_PIECES])
+
+    def _write_some(self, pieces: Sequence[bytes]) -> None:
+        left: list[bytes | memoryview] = list(pieces)
+        while left:
+            written = os.writev(self._fd, left)
+            while left and written >= len(left[0]):
+                written -= len(left.pop(0))
+            if left and written:
+                left[0] = memoryview(left[0])[written:]
+        for piece in pieces:
+            self._digest.update(piece)
+            self.length += len(piece)
+
+    async def restart(self) -> None:
+        """Cut to nothing."""
+
+        def work() -> None:
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+
+        await self._hops.call(work)
+        self._digest, self.length = hashlib.sha256(), 0
+
+    async def finish(self, *, sync: bool) -> str:
+        """Check the size, force to the disk, close, and give the hash.
+
+        Raises:
+            DestinationError: The disk has another number of bytes, or one of the calls failed; network
+                file systems report a failed write only here.
+        """
+
+        def work() -> None:
+            if (size := os.fstat(self._fd).st_size) != self.length:
+                raise DestinationError(f"the disk has {size} bytes of a file of {self.length}")
+            if sync:
+                os.fsync(self._fd)
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+        await self._hops.call(work)
+        return self._digest.hexdigest()
+
+    async def close(self) -> None:
+        """Close without asking anything; an error that comes this late changes nothing."""
+
+        def work() -> None:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
+
+        await self._hops.call(work)

@@ -1,0 +1,217 @@
+"""The manifest of a synced folder: which file came from which job, with which hash. SQLite, off the loop.
+
+One row for each path. A row is written twice: as a promise before a file gets its name, and as done after
+it has it; so a crash between the two is told from a stranger's file. It stores what it is given and judges
+nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+import attrs
+import msgspec
+
+from asyncjobs._errors import ManifestError
+from asyncjobs._storage.hops import Hops
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x61736A62  # "asjb"
+
+_SCHEMA = f"""
+CREATE TABLE files (
+  path        TEXT PRIMARY KEY,
+  target      TEXT NOT NULL,
+  project     TEXT NOT NULL,
+  job_id      INTEGER NOT NULL,
+  file_type   TEXT NOT NULL,
+  member      TEXT NOT NULL,
+  remote_size INTEGER,
+  size        INTEGER NOT NULL,
+  mtime_ns    INTEGER NOT NULL,
+  sha256      TEXT NOT NULL,
+  complete    INTEGER NOT NULL,
+  stored_at   REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE trees (
+  path   TEXT PRIMARY KEY,
+  sha256 TEXT NOT NULL,
+  files  BLOB NOT NULL
+) WITHOUT ROWID;
+PRAGMA user_version = {SCHEMA_VERSION};
+PRAGMA application_id = {_APPLICATION_ID};
+"""
+
+
+@attrs.frozen(kw_only=True)
+class FileRow:
+    """One file of a synced folder."""
+
+    path: str
+    """Below the root, with `/` between its parts."""
+    target: str
+    """The sync target it was selected by, in its text form; prune touches only those it has listed."""
+    project: str
+    job_id: int
+    file_type: str
+    member: str = ""
+    """The member of the archive this file is, empty for the archive itself."""
+    remote_size: int | None
+    size: int
+    mtime_ns: int
+    sha256: str
+    complete: bool
+    """False from the promise to place the file until it stands."""
+    stored_at: float
+    """Seconds since the epoch."""
+
+
+@attrs.frozen
+class TreeRow:
+    """One folder that an archive was unpacked into."""
+
+    path: str
+    sha256: str
+    """Of the archive."""
+    files: tuple[str, ...]
+    """What was unpacked, below the folder."""
+
+
+class Ledger:
+    """The manifest of one root. Opened by `open_ledger`, closed with `aclose`."""
+
+    def __init__(self, hops: Hops, connection: sqlite3.Connection) -> None:
+        self._hops = hops
+        self._connection = connection
+
+    async def row(self, path: str) -> FileRow | None:
+        """The row of one path."""
+        return await self._hops.call(self._row, path)
+
+    def _row(self, path: str) -> FileRow | None:
+        found = self._connection.execute("SELECT * FROM files WHERE path = ?", (path,)).fetchone()
+        return _file_row(found) if found is not None else None
+
+    async def rows(self) -> list[FileRow]:
+        """Every row, by path. About 1 kB of memory for each."""
+        return await self._hops.call(self._rows)
+
+    def _rows(self) -> list[FileRow]:
+        return [_file_row(each) for each in self._connection.execute("SELECT * FROM files ORDER BY path")]
+
+    async def put(self, row: FileRow) -> None:
+        """Insert or replace one row, durably."""
+        await self._hops.call(self._put, row)
+
+    def _put(self, row: FileRow) -> None:
+        values = attrs.astuple(row)
+        marks = ", ".join("?" * len(values))
+        with self._connection:
+            self._connection.execute(f"INSERT OR REPLACE INTO files VALUES ({marks})", values)  # noqa: S608 -- marks
+
+    async def forget(self, paths: Iterable[str]) -> None:
+        """Delete rows, durably."""
+        await self._hops.call(self._forget, list(paths))
+
+    def _forget(self, paths: list[str]) -> None:
+        with self._connection:
+            self._connection.executemany("DELETE FROM files WHERE path = ?", [(each,) for each in paths])
+
+    async def tree(self, path: str) -> TreeRow | None:
+        """What was unpacked into a folder."""
+        return await self._hops.call(self._tree, path)
+
+    def _tree(self, path: str) -> TreeRow | None:
+        found = self._connection.execute("SELECT * FROM trees WHERE path = ?", (path,)).fetchone()
+        if found is None:
+            return None
+        return TreeRow(found[0], found[1], msgspec.json.decode(found[2], type=tuple[str, ...]))
+
+    async def put_tree(self, row: TreeRow) -> None:
+        """Insert or replace what was unpacked into a folder, durably."""
+        await self._hops.call(self._put_tree, row)
+
+    def _put_tree(self, row: TreeRow) -> None:
+        with self._connection:
+            values = (row.path, row.sha256, msgspec.json.encode(row.files))
+            self._connection.execute("INSERT OR REPLACE INTO trees VALUES (?, ?, ?)", values)
+
+    async def forget_tree(self, path: str) -> None:
+        """Delete the record of an unpacked folder."""
+        await self._hops.call(self._forget_tree, path)
+
+    def _forget_tree(self, path: str) -> None:
+        with self._connection:
+            self._connection.execute("DELETE FROM trees WHERE path = ?", (path,))
+
+    async def aclose(self) -> None:
+        """Close the file; twice is fine."""
+        await self._hops.call(self._connection.close)
+
+
+def _file_row(values: tuple[object, ...]) -> FileRow:
+    names = [field.name for field in attrs.fields(FileRow)]
+    facts = dict(zip(names, values, strict=True))
+    facts["complete"] = bool(facts["complete"])
+    return FileRow(**facts)  # type: ignore[arg-type]  # sqlite gives object; the schema fixes the types
+
+
+async def open_ledger(hops: Hops, path: Path, *, durable: bool, read_only: bool = False) -> Ledger:
+    """Open the manifest at *path*, made when it is missing.
+
+    Args:
+        hops: One thread of its own: SQLite connections are used by one at a time.
+        path: The file; its folder exists.
+        durable: Force each record to the disk.
+        read_only: Look only; a missing file reads as an empty one.
+
+    Raises:
+        ManifestError: Damaged, from a newer release, or not a manifest at all.
+    """
+    return Ledger(hops, await hops.call(_connect, path, durable, read_only))
+
+
+def _connect(path: Path, durable: bool, read_only: bool) -> sqlite3.Connection:
+    if path.is_symlink():
+        raise ManifestError(f"{str(path)!r} is a symbolic link; it must be a file of its own")
+    name = ":memory:" if read_only and not path.exists() else str(path)
+    connection = sqlite3.connect(name, timeout=10.0, check_same_thread=False)
+    try:
+        _prepare(connection, path, durable)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise ManifestError(_damaged(path, str(error))) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, durable: bool) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise ManifestError(
+            f"{str(path)!r} was written by a newer asyncjobs (schema {version}, this release knows"
+            f" {SCHEMA_VERSION}); update asyncjobs, or use another folder"
+        )
+    if version == 0:
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables:
+            raise ManifestError(f"{str(path)!r} is a database of another program")
+        connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise ManifestError(_damaged(path, found))
+
+
+def _damaged(path: Path, why: str) -> str:
+    return (
+        f"{str(path)!r} is damaged ({why}); move it away and sync again: files are compared by hash and"
+        " recorded anew"
+    )

@@ -1,0 +1,345 @@
+"""A partial file: gathered writes, a claim that only one process can hold, and a record to resume by.
+
+The data is always in a file whose name belongs to one claim; a later process takes it over by renaming it,
+which only one can do. Locks are not used for this: on some network file systems everybody gets them, and two
+processes then append to one file (https://github.com/huggingface/huggingface_hub/pull/4228). Whether an
+answer of the server may be appended is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+import socket
+from pathlib import Path
+
+import attrs
+import msgspec
+
+from asyncjobs._errors import AsyncJobsError
+from asyncjobs._storage.files import Folder, Writer
+from asyncjobs._storage.hops import joined
+
+GATHER_BYTES = 1024 * 1024
+"""Network chunks are gathered to this before a hop into a thread: a hop costs about as much as
+writing 64 KiB, so at 1 MiB it no longer shows. Two of these are held for each download."""
+
+_RECORD_LIMIT = 16 * 1024
+_NAME_BYTES = 160
+_live: set[str] = set()
+"""Claims of this process: two downloads in it must not take each other for dead."""
+
+
+@attrs.frozen(kw_only=True)
+class PartRecord:
+    """What stands beside a partial file."""
+
+    key: str
+    """What is being downloaded; a record of something else is not resumed."""
+    data: str
+    """The name of the data file."""
+    following: str = ""
+    """The name it is about to get, while it is being taken over."""
+    owner: str = ""
+    """Who is writing; empty when nobody is."""
+    validator: str | None = None
+    total: int | None = None
+
+
+def whoami() -> str:
+    """This process, so that another one on the same machine can tell whether it still runs."""
+    return f"{_machine()}|{os.getpid()}|{_started(os.getpid())}"
+
+
+def _machine() -> str:
+    """Host, boot and process namespace: within these a process id means one process at a time."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        boot = namespace = ""
+    return f"{socket.gethostname()}|{boot}|{namespace}"
+
+
+def _started(pid: int) -> str:
+    """When a process began, in the kernel's ticks: tells a reused process id."""
+    try:
+        # The name in parentheses may hold anything, so fields are counted behind it.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def is_dead(owner: str) -> bool:
+    """Whether the process that wrote *owner* certainly writes no more."""
+    if not owner:
+        return True
+    machine, pid, started = owner.rsplit("|", 2) if owner.count("|") >= 2 else ("", "", "")
+    if machine != _machine() or not pid.isdigit():
+        return False  # another machine or container: nobody here can know
+    if int(pid) == os.getpid():
+        return started != _started(os.getpid())
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return started != _started(int(pid))
+
+
+class Part:
+    """The partial file of one download. Made by `claim_part`; ends by `place`, `release` or `discard`."""
+
+    def __init__(
+        self, folder: Folder, name: str, record: PartRecord | None, data: str, writer: Writer
+    ) -> None:
+        self._folder = folder
+        self._name = name
+        self._record = record
+        self._data = data
+        self._writer = writer
+        self._pieces: list[bytes] = []
+        self._gathered = 0
+        self._running: asyncio.Task[None] | None = None
+        self.length = writer.length
+        """Bytes accepted so far, those still on their way to the disk included."""
+        self.inherited = writer.length
+        """Bytes that an earlier process left and this one has not written itself."""
+
+    @property
+    def validator(self) -> str | None:
+        """What the bytes that are here were sent under, or None when they cannot be resumed."""
+        return self._record.validator if self._record is not None else None
+
+    @property
+    def total(self) -> int | None:
+        """Bytes of the whole file as an earlier answer gave them."""
+        return self._record.total if self._record is not None else None
+
+    async def note(self, validator: str | None, total: int | None) -> None:
+        """Write down what the coming bytes are part of, before the first of them."""
+        if self._record is None or (self._record.validator, self._record.total) == (validator, total):
+            return
+        self._record = attrs.evolve(self._record, validator=validator, total=total)
+        await _write_record(self._folder, self._name, self._record)
+
+    async def feed(self, chunk: bytes) -> None:
+        """Take bytes; returns at once unless the disk is a whole gathering behind.
+
+        Raises:
+            DestinationError: An earlier write failed.
+        """
+        self._pieces.append(chunk)
+        self._gathered += len(chunk)
+        self.length += len(chunk)
+        if self._gathered >= GATHER_BYTES:
+            await self._settle()
+            self._send()
+
+    def _send(self) -> None:
+        pieces, self._pieces, self._gathered = self._pieces, [], 0
+        if pieces:
+            self._running = asyncio.ensure_future(self._writer.write(pieces))
+
+    async def _settle(self) -> None:
+        """Wait for the write that is under way."""
+        if self._running is not None:
+            running = self._running
+            await joined(running)
+            self._running = None
+            running.result()
+
+    async def drain(self) -> None:
+        """Wait until everything taken is written.
+
+        Raises:
+            DestinationError: A write failed.
+        """
+        await self._settle()
+        self._send()
+        await self._settle()
+
+    async def restart(self) -> None:
+        """Throw all bytes away and begin again."""
+        self._pieces, self._gathered = [], 0
+        await self._settle()
+        await self._writer.restart()
+        self.length = self.inherited = 0
+        await self.note(None, None)
+
+    async def finish(self, *, sync: bool) -> str:
+        """Write the rest, force it to the disk and close; the SHA-256 of the whole.
+
+        Raises:
+            DestinationError: A write failed, or the disk has another number of bytes.
+        """
+        await self.drain()
+        return await self._writer.finish(sync=sync)
+
+    @property
+    def data_name(self) -> str:
+        """The name of the data file, for reading it before it is placed."""
+        return self._data
+
+    async def place(self, name: str, *, sync: bool) -> None:
+        """Give the finished file its final name, and force the name to the disk.
+
+        Raises:
+            DestinationError: The name cannot be taken.
+        """
+        await self._folder.rename(self._data, name)
+        if sync:
+            await self._folder.sync()
+        await self._forget()
+
+    async def release(self) -> None:
+        """Keep what is here for a later run, or nothing when it could not be resumed. Never raises ours.
+
+        Cancellation: delivered once all is done.
+        """
+        task = asyncio.ensure_future(self._release())
+        await joined(task)
+        task.result()
+
+    async def _release(self) -> None:
+        try:
+            await self._flush_quietly()
+            if self._record is None or not self._record.validator or not self._writer.length:
+                await self._remove()
+                return
+            self._record = attrs.evolve(self._record, owner="")
+            await _write_record(self._folder, self._name, self._record)
+        except AsyncJobsError:
+            return
+        finally:
+            _live.discard(self._data)
+
+    async def _flush_quietly(self) -> None:
+        try:
+            await self.drain()
+        except AsyncJobsError:
+            self._pieces, self._running = [], None
+        await self._writer.close()
+
+    async def discard(self) -> None:
+        """Delete the partial file and its record.
+
+        Cancellation: delivered once all is done.
+        """
+        task = asyncio.ensure_future(self._discard())
+        await joined(task)
+        task.result()
+
+    async def _discard(self) -> None:
+        self._pieces, self._gathered = [], 0
+        try:
+            await self._flush_quietly()
+            await self._remove()
+        finally:
+            _live.discard(self._data)
+
+    async def _remove(self) -> None:
+        await self._folder.remove(self._data)
+        await self._forget()
+
+    async def _forget(self) -> None:
+        if self._record is not None:
+            await self._folder.remove(_record_name(self._name))
+        _live.discard(self._data)
+
+
+async def claim_part(folder: Folder, name: str, key: str) -> Part:
+    """Make or take over the partial file of the target *name*.
+
+    Args:
+        folder: Where the target will be.
+        name: The target's own name.
+        key: What is downloaded, so that bytes of another thing are never resumed.
+
+    Raises:
+        DestinationError: The folder cannot be written.
+
+    Cancellation: a file just made is left beside its record, to be found by the next claim.
+    """
+    found = await _read_record(folder, name)
+    if found is not None and not _claimable(found):
+        # Somebody is writing: stay out of the way, with a file that is not resumed.
+        data = _data_name(name)
+        _live.add(data)
+        return Part(folder, name, None, data, await folder.create(data))
+    if found is not None:
+        if found.key == key and found.validator and (part := await _take_over(folder, name, found)):
+            return part
+        await folder.remove(found.data)
+        if found.following:
+            await folder.remove(found.following)
+    data = _data_name(name)
+    _live.add(data)
+    record = PartRecord(key=key, data=data, owner=whoami())
+    # The record first: a data file without one could not be told from somebody's own.
+    await _write_record(folder, name, record)
+    return Part(folder, name, record, data, await folder.create(data))
+
+
+async def _take_over(folder: Folder, name: str, found: PartRecord) -> Part | None:
+    data = _data_name(name)
+    old = found.data
+    if await folder.facts(old) is None and found.following:
+        old = found.following  # a process died between the two steps below
+    await _write_record(folder, name, attrs.evolve(found, data=old, following=data))
+    if not await folder.rename(old, data):
+        return None
+    _live.add(data)
+    record = attrs.evolve(found, data=data, following="", owner=whoami())
+    await _write_record(folder, name, record)
+    return Part(folder, name, record, data, await folder.reopen(data))
+
+
+def _claimable(record: PartRecord) -> bool:
+    if record.data in _live:
+        return False
+    return is_dead(record.owner) or _is_own_but_gone(record)
+
+
+def _is_own_but_gone(record: PartRecord) -> bool:
+    """Left by a download of this very process that ended without a word."""
+    return record.owner == whoami() and record.data not in _live
+
+
+async def _read_record(folder: Folder, name: str) -> PartRecord | None:
+    raw = await folder.read(_record_name(name), limit=_RECORD_LIMIT)
+    if raw is None:
+        return None
+    try:
+        record = msgspec.json.decode(raw, type=PartRecord)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    # A record names files to delete and rename: only names that we make are believed.
+    names = [record.data, *([record.following] if record.following else [])]
+    return record if all(each.startswith(f".{_stem(name)}.") and _is_data(each) for each in names) else None
+
+
+def _is_data(name: str) -> bool:
+    return name.endswith(".part") and "/" not in name
+
+
+async def _write_record(folder: Folder, name: str, record: PartRecord) -> None:
+    await folder.write_whole(_record_name(name), msgspec.json.encode(record), sync=False)
+
+
+def _stem(name: str) -> str:
+    raw = os.fsencode(name)
+    if len(raw) <= _NAME_BYTES:
+        return name
+    return f"{raw[:_NAME_BYTES].decode('utf-8', 'ignore')}-{hashlib.sha256(raw).hexdigest()[:8]}"
+
+
+def _record_name(name: str) -> str:
+    return f".{_stem(name)}.part.json"
+
+
+def _data_name(name: str) -> str:
+    return f".{_stem(name)}.{secrets.token_hex(6)}.part"

@@ -1,0 +1,135 @@
+"""The root of a sync: opened once, used by one process at a time, everything below it by descriptor.
+
+The lock is `flock` on a file that stays; it goes when its process does, however that dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from asyncjobs._errors import DestinationError, ManifestError
+from asyncjobs._storage.files import Files, Folder
+from asyncjobs._storage.hops import Hops
+from asyncjobs._storage.ledger import Ledger, open_ledger
+
+RECORD_FOLDER = ".asyncjobs"
+LEDGER_NAME = "manifest.sqlite3"
+LOCK_NAME = "lock"
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
+
+
+class Root:
+    """An open root with its manifest. Closed with `aclose`."""
+
+    def __init__(
+        self, files: Files, hops: Hops, folder: Folder | None, path: Path, ledger: Ledger, lock: int | None
+    ) -> None:
+        self._files = files
+        self._hops = hops
+        self._folder = folder
+        self._lock = lock
+        self.path = path
+        self.ledger = ledger
+
+    async def parent_of(self, path: str, *, create: bool) -> tuple[Folder, str]:
+        """Open the folder of a path below the root, one part at a time, through no link.
+
+        Returns:
+            The folder, to be closed by the caller, and the last part.
+
+        Raises:
+            DestinationError: A part is missing (unless created), a link, or not a folder.
+        """
+        *parts, name = path.split("/")
+        if self._folder is None:
+            raise DestinationError(f"the folder {str(self.path)!r} does not exist")
+        folder = await self._folder.folder(".", create=False)
+        for part in parts:
+            below = None
+            try:
+                below = await folder.folder(part, create=create)
+            finally:
+                await folder.close()
+            folder = below
+        return folder, name
+
+    async def free_bytes(self) -> int:
+        """Bytes that may still be written below the root."""
+        if self._folder is None:
+            return 0
+        return await self._folder.free_bytes()
+
+    async def aclose(self) -> None:
+        """Close the manifest, the folder and the lock, in this order; twice is fine."""
+        await self.ledger.aclose()
+        if self._folder is not None:
+            await self._folder.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+
+async def open_root(
+    hops: Hops, record_hops: Hops, files: Files, path: Path, *, durable: bool, read_only: bool
+) -> Root:
+    """Open (and make) the root of a sync, and lock it.
+
+    Args:
+        hops: Threads for files.
+        record_hops: One thread for SQLite.
+        files: The disk.
+        path: The root; a symbolic link to a folder is followed, because the caller gave it.
+        durable: Force records to the disk.
+        read_only: Make nothing and lock nothing, as for a dry run.
+
+    Raises:
+        ManifestError: Another process syncs the same folder, or the manifest cannot be used.
+        DestinationError: Not a folder, or not permitted.
+    """
+    exists = await hops.call(path.exists)
+    if read_only and not exists:
+        ledger = await open_ledger(
+            record_hops, path / RECORD_FOLDER / LEDGER_NAME, durable=False, read_only=True
+        )
+        return Root(files, hops, None, path, ledger, None)
+    folder = await files.open_folder(path, create=not read_only)
+    lock: int | None = None
+    try:
+        if not read_only:
+            await (await folder.folder(RECORD_FOLDER, create=True)).close()
+            lock = await hops.call(_take_lock, path)
+        ledger = await open_ledger(
+            record_hops, path / RECORD_FOLDER / LEDGER_NAME, durable=durable, read_only=read_only
+        )
+    except BaseException:
+        await folder.close()
+        if lock is not None:
+            os.close(lock)
+        raise
+    return Root(files, hops, folder, path, ledger, lock)
+
+
+def _take_lock(path: Path) -> int | None:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(path / RECORD_FOLDER / LOCK_NAME, flags, 0o666)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    except BlockingIOError:
+        who = os.pread(fd, 200, 0).decode("utf-8", "replace").strip() or "another process"
+        os.close(fd)
+        raise ManifestError(
+            f"{str(path)!r} is being synced by {who}; wait until it is done, or choose another folder"
+        ) from None
+    except OSError as error:
+        os.close(fd)
+        if error.errno not in _NO_LOCKS:
+            raise
+        return None  # a file system without locks: unique partial files and SQLite still keep data whole
+    return fd
