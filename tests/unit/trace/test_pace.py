@@ -1,0 +1,106 @@
+"""Pace: few polls, soon after each push."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from asyncjobs._trace.pace import Pace
+
+
+def simulate(pushes: list[float], until: float, *, seed: int = 1) -> tuple[Pace, list[float], list[float]]:
+    """Poll a log that grows at the given times; give the poll times and the lag of each push."""
+    pace, now, polls, lags = Pace(random.Random(seed)), 0.0, [], []
+    waiting = sorted(pushes)
+    while now < until:
+        polls.append(now)
+        grew = False
+        while waiting and waiting[0] <= now:
+            lags.append(now - waiting.pop(0))
+            grew = True
+        now += pace.polled(now, now, grew=grew)
+    return pace, polls, lags
+
+
+@pytest.mark.parametrize("period", [30.0, 60.0, 61.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_slow_rhythm_is_learned(period: float, seed: int) -> None:
+    """Once the rhythm is known each push is met within a few seconds, with about two polls for it."""
+    start = random.Random(seed).uniform(0, period)
+    pace, polls, lags = simulate([start + period * n for n in range(60)], 60 * period, seed=seed)
+    assert pace.period == pytest.approx(period, rel=0.2)
+    assert sorted(lags[10:])[len(lags[10:]) // 2] <= 4
+    assert max(lags[10:]) <= 6
+    assert len(polls) <= 60 * 2.5 + 20
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_unusual_rhythm_is_measured(seed: int) -> None:
+    """A rhythm that no release of GitLab asks for is met as measured, less exactly."""
+    start = random.Random(seed).uniform(0, 45)
+    pace, polls, lags = simulate([start + 45.0 * n for n in range(60)], 2700, seed=seed)
+    assert pace.period == pytest.approx(45, rel=0.1)
+    assert sorted(lags[20:])[20] <= 12
+    assert len(polls) <= 60 * 2.7
+
+
+def test_fast_rhythm_is_followed() -> None:
+    """While somebody watches the page, pushes come every 3 s and so do polls."""
+    pace, polls, lags = simulate([1.0 + 3 * n for n in range(100)], 300)
+    assert pace.period == 3
+    assert max(lags) <= 4
+    assert len(polls) <= 130
+
+
+def test_drifting_rhythm_is_followed() -> None:
+    """A push takes a little longer than the rhythm each time; it is still met."""
+    _, polls, lags = simulate([30.4 * n for n in range(1, 80)], 30.4 * 80)
+    assert sorted(lags[10:])[35] <= 6
+    assert len(polls) <= 80 * 3
+
+
+def test_rhythm_that_becomes_faster_is_noticed() -> None:
+    """Somebody opens the job's page: within some pushes the polls come faster."""
+    slow = [60.0 * n for n in range(10)]
+    pace, _, lags = simulate(slow + [600 + 3.0 * n for n in range(300)], 1500)
+    assert pace.period == 3
+    assert max(lags[-100:]) <= 4
+
+
+def test_rhythm_that_becomes_slower_is_noticed() -> None:
+    """The page is closed again: the polls become rare."""
+    _, polls, _ = simulate([3.0 * n for n in range(20)] + [60.0 * n for n in range(2, 60)], 3600)
+    assert len([t for t in polls if t > 600]) <= 50 * 3
+
+
+def test_silence_stretches_the_polls() -> None:
+    """When nothing comes, polls become rare and stay within the limits."""
+    _, polls, _ = simulate([60.0, 120.0, 180.0], 4000)
+    gaps = [b - a for a, b in itertools.pairwise(polls)]
+    assert max(gaps) <= 60.001
+    assert min(gaps) >= 2
+    assert len([t for t in polls if t > 1000]) <= 60
+
+
+def test_first_waits_are_short() -> None:
+    """A tail that knows nothing asks again soon."""
+    pace = Pace(random.Random(0))
+    first = pace.polled(0, 0, grew=True)
+    assert 1.8 <= first <= 2.2
+
+
+def test_errors_double_up_to_a_minute() -> None:
+    """A failing server is asked less and less, a working one at the normal pace at once."""
+    pace = Pace(random.Random(0))
+    waits = [pace.failed() for _ in range(12)]
+    assert max(waits) == waits[-1] == 60
+    assert waits[0] < 5
+    assert pace.polled(0, 0, grew=True) < 5
+
+
+def test_many_tails_spread_out() -> None:
+    """Tails that begin together do not stay together."""
+    chance = random.Random(3)
+    assert len({round(Pace(chance).polled(0, 0, grew=False), 2) for _ in range(50)}) > 20
