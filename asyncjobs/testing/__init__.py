@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from asyncjobs.testing._archives import Archive, GeneratedArchive, StoredArchive, make_zip
     from asyncjobs.testing._call import RecordedRequest
+    from asyncjobs.testing._faults import Fault, FaultBoard
     from asyncjobs.testing._jobs import FakeBridge, FakeJob
     from asyncjobs.testing._limits import EndpointLimit, Throttle
     from asyncjobs.testing._log import RequestLog
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Archive": "_archives",
     "EndpointLimit": "_limits",
+    "Fault": "_faults",
+    "FaultBoard": "_faults",
     "FakeBridge": "_jobs",
     "FakeClock": "_time",
     "FakeGitLab": "_server",
@@ -57,6 +60,8 @@ __all__ = [
     "FakeProject",
     "FakeToken",
     "FakeUser",
+    "Fault",
+    "FaultBoard",
     "GeneratedArchive",
     "LoopClock",
     "ManualClock",

@@ -168,7 +168,7 @@ def _job_by_ref(call: Call) -> FakeJob:
 
 
 def find_by_ref(project: FakeProject, ref: str, name: str, *, search_recent: bool) -> FakeJob | None:
-    """The job whose archive a ref stands for: in its newest successful pipeline, then in that one's children."""
+    """The job whose archive a ref stands for: in its newest successful pipeline or that one's children."""
     successful = [
         one for one in project.pipelines if one.ref == ref and one.parent is None and one.status == "success"
     ]

@@ -11,8 +11,9 @@ import ssl
 from types import TracebackType
 from typing import Literal, Self
 
+import attrs
 from aiohttp import web
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from asyncjobs.testing import _artifact_routes, _job_routes, _pipeline_routes, _project_routes, _trace_routes
 from asyncjobs.testing._answers import (
@@ -26,14 +27,16 @@ from asyncjobs.testing._answers import (
     through_rails,
 )
 from asyncjobs.testing._call import Call, Origin, RecordedRequest, decode, split_raw
+from asyncjobs.testing._fault_kinds import KINDS
+from asyncjobs.testing._faults import Fault, FaultBoard, Option, Plan
 from asyncjobs.testing._generations import Generation, rules_of
-from asyncjobs.testing._log import RequestLog
+from asyncjobs.testing._log import RequestLog, Where
 from asyncjobs.testing._router import dispatch
 from asyncjobs.testing._settings import Delivery, Settings, TraceMode
 from asyncjobs.testing._storage import answer_storage
 from asyncjobs.testing._time import FakeClock, LoopClock
 from asyncjobs.testing._wire import Delivery as WireDelivery
-from asyncjobs.testing._wire import send
+from asyncjobs.testing._wire import send, write_raw
 from asyncjobs.testing._world import World
 
 _ROUTES = [
@@ -109,6 +112,7 @@ class FakeGitLab(World):
         self.settings.throttle.always_headers = self.rules.modern
         self.settings.scheme = "http" if tls is None else "https"
         self.requests = RequestLog()
+        self.faults = FaultBoard(KINDS)
         self.private_token = self.add_token("private")
         self._relative_url = relative_url.rstrip("/")
         self._base = f"{self._relative_url}/api/v4"
@@ -199,6 +203,49 @@ class FakeGitLab(World):
         """A private token of the default user with scope api."""
         return self.private_token.value
 
+    # -- trouble -----------------------------------------------------------
+
+    def fail_next(
+        self,
+        name: str,
+        *,
+        times: int = 1,
+        where: Where = None,
+        origin: Origin | None = None,
+        method: str | None = None,
+        skip: int = 0,
+        executed: bool = False,
+        **options: Option,
+    ) -> Fault:
+        """Let the next fitting request meet a fault; `faults.add` has more ways to choose.
+
+        Args:
+            name: A status such as "503", or one of `faults.names()`.
+            times: How many requests meet it.
+            where: Glob on the decoded path (`*/trace`), a function of the request, or None for all.
+            origin: `api`, `storage`, or None for both.
+            method: HTTP method, or None for all.
+            skip: Fitting requests that pass before the first.
+            executed: The server does what was asked before the fault strikes.
+            options: Keywords of the fault, as `faults.names()` tells.
+
+        Raises:
+            ValueError: No fault of that name.
+        """
+        return self.faults.add(
+            name,
+            times=times,
+            where=where,
+            origin=origin,
+            method=method,
+            every=1,
+            skip=skip,
+            chance=1.0,
+            seed=0,
+            executed=executed,
+            **options,
+        )
+
     # -- one request -------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest, origin: Origin) -> web.StreamResponse:
@@ -207,7 +254,23 @@ class FakeGitLab(World):
         call = Call(world=self, settings=self.settings, request=record)
         if self.settings.latency:
             await self.clock.sleep(self.settings.latency)
-        answer = self._answer(call, origin)
+        fault = self.faults.take(record)
+        plan = Plan() if fault is None else fault.kind.build(call, fault.options)
+        if plan.forget:
+            kept = [
+                (name, value) for name, value in record.headers.items() if name.lower() not in plan.forget
+            ]
+            call.request = attrs.evolve(record, headers=CIMultiDictProxy(CIMultiDict(kept)))
+        if fault is not None:
+            self.requests.update(record.number, fault=fault.name)
+            if fault.executed:
+                self._answer(call, origin, Plan())
+        if plan.raw is not None:
+            await write_raw(request, plan.raw, plan.ending)
+        answer = self._answer(call, origin, plan)
+        delivery = WireDelivery()
+        if plan.wire is not None:
+            plan.wire(answer, delivery)
         self.requests.update(record.number, status=answer.status)
         total = 0
 
@@ -216,7 +279,7 @@ class FakeGitLab(World):
             total += count
             self.requests.update(record.number, sent=total)
 
-        return await send(request, answer, WireDelivery(), self.clock, sent)
+        return await send(request, answer, delivery, self.clock, sent)
 
     def _record(self, request: web.BaseRequest, origin: Origin, body: bytes) -> RecordedRequest:
         raw = request.raw_path
@@ -237,16 +300,20 @@ class FakeGitLab(World):
             self.requests.add(record)
         return record
 
-    def _answer(self, call: Call, origin: Origin) -> Answer:
+    def _answer(self, call: Call, origin: Origin, plan: Plan) -> Answer:
         with self.agenda.lock:
             self.agenda.settle()
             if origin == "storage":
-                answer = answer_storage(call)
+                answer = plan.instead or answer_storage(call)
+                if plan.app is not None:
+                    plan.app(answer)
                 answer.headers += [("Server", "AmazonS3"), ("Date", http_date(call.now))]
                 return answer
             limited, limit_headers = self.settings.throttle.count(call)
-            answer = limited or self._route(call)
-            if limited is None:
+            answer = limited or plan.instead or self._route(call)
+            if plan.app is not None:
+                plan.app(answer)
+            if limited is None and plan.instead is None:
                 through_rails(answer, call.request.method, call.request.headers)
             if self.settings.gzip:
                 through_nginx(answer, call.request.headers)

@@ -35,6 +35,8 @@ class Delivery:
     """Seconds between two writes."""
     stall_first: float = 0.0
     """Seconds before the head."""
+    close_after: bool = False
+    """Close the connection after the answer without having said so."""
 
 
 async def send(
@@ -65,6 +67,8 @@ async def send(
             if delivery.pause:
                 await clock.sleep(delivery.pause)
     await response.write_eof()
+    if delivery.close_after:
+        await finish(request, "fin")
     return response
 
 
@@ -83,7 +87,8 @@ async def _send_raw(
     clock: FakeClock,
     sent: Callable[[int], None],
 ) -> None:
-    head = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+    phrases = {status.value: status.phrase for status in HTTPStatus}
+    head = [f"HTTP/1.1 {answer.status} {phrases.get(answer.status, '')}"]
     head += [f"{name}: {value}" for name, value in answer.headers]
     if answer.framing == "length":
         head.append(f"Content-Length: {len(answer.body)}")
