@@ -116,10 +116,10 @@ class Output:
 
 
 class News:
-    """Standard error: one-line messages, and the console on which bars are drawn."""
+    """Standard error, unless told: one-line messages, and the console on which bars are drawn."""
 
-    def __init__(self, *, no_color: bool = False, quiet: bool = False) -> None:
-        self.stream = sys.stderr
+    def __init__(self, *, no_color: bool = False, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
         self.is_terminal = is_terminal(self.stream)
         self.colour = wants_colour(self.stream, os.environ, no_color=no_color)
         self.console = console_for(self.stream, no_color=no_color)

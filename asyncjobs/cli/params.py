@@ -73,7 +73,13 @@ def parse_moment(text: str, now: datetime) -> datetime:
     return moment if moment.tzinfo else moment.astimezone()
 
 
-class _Parsed(click.ParamType):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # not generic in older releases
+
+
+class _Parsed(_ParamType):
     """A parameter read by a plain function that raises ValueError."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
@@ -94,7 +100,7 @@ SPAN = _Parsed("span", parse_span)
 MOMENT = _Parsed("when", lambda text: parse_moment(text, datetime.now(UTC)))
 
 
-class _Status(click.ParamType):
+class _Status(_ParamType):
     """A job status; unknown words are let through with the server as judge, typos are not."""
 
     name = "status"

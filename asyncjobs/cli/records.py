@@ -28,13 +28,8 @@ def line(record: dict[str, Any], *, terminal: bool = False) -> bytes:
     return data + b"\n"
 
 
-def job(ref: asyncjobs.JobRef, value: asyncjobs.Job | asyncjobs.Bridge) -> dict[str, Any]:
-    """A job as GitLab words it, with its target in front."""
-    return {"target": str(ref), **_fields(value)}
-
-
-def pipeline(ref: asyncjobs.PipelineRef, value: asyncjobs.Pipeline) -> dict[str, Any]:
-    """A pipeline as GitLab words it, with its target in front."""
+def job(ref: asyncjobs.Target, value: asyncjobs.JobBasic | asyncjobs.Pipeline) -> dict[str, Any]:
+    """A job or a pipeline as GitLab words it, with its target in front."""
     return {"target": str(ref), **_fields(value)}
 
 

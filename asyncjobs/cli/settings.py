@@ -42,24 +42,22 @@ class Settings:
         Raises:
             ConfigurationError: Nothing says which GitLab, or what says it is wrong.
         """
-        options: dict[str, Any] = {
-            "timeouts": self._timeouts(),
-            "limits": asyncjobs.Limits(requests_per_minute=self.requests_per_minute),
-            "user_agent": f"asyncjobs/{asyncjobs.__version__}",
-        }
+        options: dict[str, Any] = {}
+        if self.timeout is not None or self.connect_timeout is not None:
+            options["timeouts"] = self._timeouts()
+        if self.requests_per_minute is not None:
+            options["limits"] = asyncjobs.Limits(requests_per_minute=self.requests_per_minute)
         if self.attempts is not None:
             options["retry"] = asyncjobs.RetryPolicy(attempts=self.attempts)
-        for name in ("ca_file", "client_cert", "proxy"):
+        for name in ("url", "ca_file", "client_cert", "proxy"):
             if (value := getattr(self, name)) is not None:
                 options[name] = value
         if self.config_section is not None:
             return asyncjobs.Client.from_config(self.config_section, **options)
-        if self.url is not None:
-            options["url"] = self.url
         return asyncjobs.Client.from_env(**options)
 
     def _timeouts(self) -> asyncjobs.Timeouts:
-        given: dict[str, float] = {}
+        given: dict[str, Any] = {}
         if self.timeout is not None:
             # One number for all silences: whoever types it means "do not let me wait longer than this".
             given |= {"idle": self.timeout, "first_byte": self.timeout, "control_total": self.timeout}

@@ -82,7 +82,7 @@ def _cell(text: str, style: str = "") -> Text:
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
-def job_line(ref: asyncjobs.JobRef, job: asyncjobs.Job) -> str:
+def job_line(ref: asyncjobs.JobRef, job: asyncjobs.JobBasic) -> str:
     """One job as tab-separated fields (`COLUMNS`), newline included; empty where GitLab says nothing."""
     fields = (
         str(ref),

@@ -65,7 +65,7 @@ async def act(
     async with session.client() as client:
         asked = session.targets(targets, client)
         named = [each for each in asked if isinstance(each, asyncjobs.JobRef)]
-        many = [each for each in asked if not isinstance(each, asyncjobs.JobRef)]
+        many: list[asyncjobs.Target] = [each for each in asked if not isinstance(each, asyncjobs.JobRef)]
         if filters.given:
             named, many = [], asked
         chosen = list(named)

@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import attrs
 import click
@@ -253,7 +253,8 @@ async def sync(
         asyncjobs sync groups/group artifacts/ --prune --dry-run
     """
     filters = filters_of(scope, failed, ref, name)
-    chosen: dict[str, object] = {
+    chosen: dict[str, Any] = {
+        "members": members,
         "path_template": path_template,
         "max_delete": max_delete,
         "concurrency": concurrency,
@@ -265,7 +266,6 @@ async def sync(
             name=name,
             since=since,
             max_bytes=max_bytes,
-            members=members,
             extract=extract,
             dry_run=dry_run,
             prune=prune,
@@ -273,7 +273,7 @@ async def sync(
             verify_members=verify_members,
             bandwidth_limit=bandwidth,
             fsync=not no_fsync,
-            **{key: value for key, value in chosen.items() if value is not None},  # type: ignore[arg-type] - typed by click
+            **{key: value for key, value in chosen.items() if value is not None},
         )
     except (ValueError, TypeError) as error:
         raise click.UsageError(str(error)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from typing import Any
 
 import attrs
 import click
@@ -193,7 +194,7 @@ async def tail(
         asyncjobs tail group/app group/web --name 'test*' --tail 20
         asyncjobs tail group/app/-/pipelines/6 --json | jq -r 'select(.event == "line").text'
     """
-    more: dict[str, object] = {}
+    more: dict[str, Any] = {}
     if interval is not None:
         more |= {"min_interval": interval, "max_interval": max(interval, 60.0)}
     if max_open is not None:
@@ -208,7 +209,7 @@ async def tail(
             since=since,
             ordered=ordered,
             wait_for_start=wait_for_start,
-            **more,  # type: ignore[arg-type] - names and types are those of the two options above
+            **more,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None

@@ -163,12 +163,7 @@ async def _tell(session: Session, result: Result, *, as_json: bool) -> None:
             await session.record(records.failure(result.ref, error))
         return
     if as_json:
-        record = (
-            records.job(result.ref, result.value)
-            if isinstance(result.ref, asyncjobs.JobRef) and isinstance(result.value, asyncjobs.Job)
-            else records.pipeline(result.ref, result.value)
-        )
-        await session.record(record)
+        await session.record(records.job(result.ref, result.value))
         return
     line = f"{plain(result.value.status)}\t{result.ref}\t{duration(result.value.duration)}\n"
     await session.out.write(line.encode())

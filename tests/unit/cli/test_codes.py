@@ -50,7 +50,7 @@ def test_code_of_one_error(error: BaseException, code: ExitCode) -> None:
     ],
 )
 def test_code_of_partial_failures(errors: list[BaseException | None], done: int, code: ExitCode) -> None:
-    """A forbidden target beside good ones is a partial failure; a refused token or a full disk is the whole story."""
+    """One forbidden target is a partial failure; a refused token or a full disk is the whole story."""
     assert exit_code_of_many(errors, done=done) == code
 
 
