@@ -3,11 +3,13 @@
     AsyncJobsError
     |-- ConfigurationError          the client cannot be built as asked (also a ValueError)
     |-- ClosedError                 you closed it; nothing broke
+    |-- ExchangeError               one HTTP exchange failed; one of the next two
     |-- RequestError                no usable answer arrived
     |   |-- ConnectError            never reached the server; nothing was executed
     |   |   |-- HostNotFoundError   the name does not resolve
     |   |   |-- CertificateError    TLS refused: unknown authority, expired, wrong name
     |   |   |-- ConnectTimeout      no connection in time (also a RequestTimeout)
+    |   |   |-- ForbiddenAddressError   a redirect led to a local address
     |   |   `-- TooManyFilesError   this process has no file descriptor left
     |   |-- RequestTimeout          silence longer than a limit of `Timeouts`
     |   |-- ProtocolError           bytes that are not the HTTP we asked for
@@ -71,7 +73,7 @@ class ClosedError(AsyncJobsError):
     """The client or stream was used after it was closed by its owner."""
 
 
-class _ExchangeError(AsyncJobsError):
+class ExchangeError(AsyncJobsError):
     """What every error of one HTTP exchange knows."""
 
     method: str
@@ -113,7 +115,7 @@ class _ExchangeError(AsyncJobsError):
         return f"{type(self).__name__}({str(self)!r})"
 
 
-class RequestError(_ExchangeError):
+class RequestError(ExchangeError):
     """No usable answer arrived within the retry policy."""
 
 
@@ -127,6 +129,10 @@ class CertificateError(ConnectError):
 
 class HostNotFoundError(ConnectError):
     """The name does not resolve."""
+
+
+class ForbiddenAddressError(ConnectError):
+    """A redirect led to a name with a loopback or link-local address; nothing was sent there."""
 
 
 class TooManyFilesError(ConnectError):
@@ -156,7 +162,7 @@ class OutcomeUnknownError(RequestError):
     """
 
 
-class ResponseError(_ExchangeError):
+class ResponseError(ExchangeError):
     """An answer arrived and was not the one wanted."""
 
     status: int
@@ -218,8 +224,6 @@ class ServerError(ResponseError):
 
 class OutcomeUnknownServerError(OutcomeUnknownError, ServerError):
     """A call that changes something was answered by a 5xx that does not say whether it happened."""
-
-    __init__ = ResponseError.__init__
 
 
 class RedirectError(ResponseError):

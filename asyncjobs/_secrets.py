@@ -16,6 +16,7 @@ TokenSource = str | Callable[[], Awaitable[str]]
 """A token, or an async callable that gives the one to use now (rotation, a keyring)."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9._\-=+/~:]{1,512}")
+_SCRUBBED_LENGTH: Final = 8
 MASK: Final = "[MASKED]"
 
 
@@ -74,15 +75,16 @@ class Credential:
 
     __slots__ = ("__seen", "__source", "__token", "header", "kind")
 
-    _HEADERS: Final = {
+    KINDS: Final = {
         "private_token": "PRIVATE-TOKEN",
         "job_token": "JOB-TOKEN",
         "oauth_token": "Authorization",
     }
+    """The names of the client's three options, and the header each travels in."""
 
     def __init__(self, kind: str, source: TokenSource) -> None:
         self.kind = kind
-        self.header = self._HEADERS[kind]
+        self.header = self.KINDS[kind]
         self.__seen: list[Secret] = []
         self.__token: Secret | None = None
         self.__source = None if isinstance(source, str) else source
@@ -124,7 +126,9 @@ class Credential:
     def scrub(self, text: str) -> str:
         """*text* with every token of this credential replaced."""
         for secret in self.__seen:
-            text = text.replace(str(secret.reveal()), MASK)
+            # Shorter ones are no GitLab token, and would tear holes into plain words.
+            if len(secret.reveal()) >= _SCRUBBED_LENGTH:
+                text = text.replace(str(secret.reveal()), MASK)
         return text
 
     def identity(self) -> object:

@@ -16,11 +16,14 @@ class Gate:
     """Open, closed until a moment, probing, or ramping up.
 
     `ask` grants a passage (0.0) or says how many seconds to wait before asking again (`inf`: until
-    something changes). Each granted passage ends with `leave`.
+    something changes). Each granted passage is either given back, or `sent` and ended with `leave`.
     """
 
     def __init__(self) -> None:
         self.in_flight = 0
+        """Passages granted and not ended."""
+        self.on_the_wire = 0
+        """Those among them that were really sent; the others wait for a slot."""
         self.closings = 0
         self._closed_until: float | None = None
         self._probing = False
@@ -50,6 +53,14 @@ class Gate:
         self.in_flight += 1
         return 0.0
 
+    def closed_for(self, now: float) -> float:
+        """Seconds until the gate may open, 0.0 when it is open or about to be probed."""
+        return 0.0 if self._closed_until is None else max(0.0, self._closed_until - now)
+
+    def sent(self) -> None:
+        """A granted passage goes onto the wire; it ends with `leave`."""
+        self.on_the_wire += 1
+
     def give_back(self) -> None:
         """A granted passage was not used: nothing was sent."""
         self.in_flight -= 1
@@ -59,6 +70,7 @@ class Gate:
     def leave(self, now: float, *, answered: bool) -> None:
         """A passage ended; *answered* by anything but a demand to wait."""
         self.in_flight -= 1
+        self.on_the_wire -= 1
         if not self._probing:
             return
         self._probing = False
@@ -70,7 +82,7 @@ class Gate:
         """The server asked for silence; the passage that learned it ends with `leave` all the same."""
         if self._closed_until is None:
             self.closings += 1
-            self._earlier = self.in_flight
+            self._earlier = self.on_the_wire
             self._ramp_since = None
         self._closed_until = max(self._closed_until or 0.0, now + seconds)
         self._probing = False

@@ -18,6 +18,7 @@ from asyncjobs._errors import (
     CertificateError,
     ConflictError,
     ConnectError,
+    ForbiddenAddressError,
     HostNotFoundError,
     OutcomeUnknownError,
     ProtocolError,
@@ -60,7 +61,7 @@ GATE_COST: Final = 1.0
 
 def judge(kind: Kind, error: AsyncJobsError) -> Verdict:
     """What *error* means for a call of this kind."""
-    if isinstance(error, CertificateError | TooManyFilesError | OutcomeUnknownError):
+    if isinstance(error, CertificateError | ForbiddenAddressError | TooManyFilesError | OutcomeUnknownError):
         return Verdict.NEVER
     changes = kind in {Kind.WRITE, Kind.ONCE}
     if isinstance(error, ConnectError):

@@ -1,0 +1,186 @@
+"""The one budget of an origin and token: slots, gates, windows and retries, shared by whoever sends.
+
+The rules are in `asyncjobs._retry`, the waiting in `asyncjobs._concurrency`; here they meet. All
+clients of a process that pass the same `Limits` object (and token) share one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import weakref
+from collections.abc import Hashable
+
+import attrs
+
+from asyncjobs._clock import Clock
+from asyncjobs._concurrency import CapacityLimiter, ImpatientError, Lane, Turnstile
+from asyncjobs._models import ClassStatistics, LaneStatistics, Statistics
+from asyncjobs._models.calls import EndpointClass
+from asyncjobs._options import Limits
+from asyncjobs._protocol.answers import RateFacts
+from asyncjobs._retry.bucket import RetryBucket
+from asyncjobs._retry.gate import Gate
+from asyncjobs._retry.window import ServerWindow, Window
+
+_JITTER_SECONDS = 1.0
+
+
+@attrs.define
+class _Counts:
+    requests: int = 0
+    retries: int = 0
+    received_bytes: int = 0
+    waits: int = 0
+    waited_seconds: float = 0.0
+
+
+class Budget:
+    """Permission to send. See the module's text for who shares one."""
+
+    def __init__(self, limits: Limits, clock: Clock, chance: random.Random) -> None:
+        self.limits = limits
+        self._clock = clock
+        self._chance = chance
+        self.slots = {
+            Lane.CONTROL: CapacityLimiter(limits.in_flight),
+            Lane.TAIL: CapacityLimiter(limits.tails),
+            Lane.BULK: CapacityLimiter(limits.downloads),
+        }
+        self.api_retries = RetryBucket()
+        self.storage_retries = RetryBucket()
+        self._gates = {each: Gate() for each in EndpointClass}
+        self._turnstiles = {
+            each: Turnstile(lambda each=each: self._ask(each), self._gates[each].give_back, clock)  # type: ignore[misc]  # the default binds the loop's value
+            for each in EndpointClass
+        }
+        self._minute = Window(limits.requests_per_minute)
+        self._index = Window(limits.jobs_index_per_minute)
+        self._server = ServerWindow()
+        self._counts = {each: _Counts() for each in EndpointClass}
+        self._server_ahead = 0.0
+        """Seconds by which the server's clock is ahead of ours; its minutes are the ones that count."""
+
+    def _ask(self, endpoint: EndpointClass) -> float:
+        now, epoch = self._clock.monotonic(), self._clock.time() + self._server_ahead
+        wait = max(self._minute.ask(epoch), self._server.ask(now))
+        if endpoint is EndpointClass.JOBS_INDEX:
+            wait = max(wait, self._index.ask(epoch))
+        if wait > 0.0:
+            return wait + self._chance.random() * _JITTER_SECONDS
+        wait = self._gates[endpoint].ask(now)
+        if wait > 0.0:
+            return wait
+        self._minute.count(epoch)
+        self._server.count(now)
+        if endpoint is EndpointClass.JOBS_INDEX:
+            self._index.count(epoch)
+        return 0.0
+
+    async def enter(self, endpoint: EndpointClass, lane: Lane, patience: float | None) -> None:
+        """Wait for permission and a slot; end it with `leave`.
+
+        Raises:
+            ImpatientError: The gate is closed for longer than *patience* seconds.
+
+        Cancellation: nothing is kept.
+        """
+        gate, turnstile, counts = self._gates[endpoint], self._turnstiles[endpoint], self._counts[endpoint]
+        patience = math.inf if patience is None else patience
+        while True:
+            closed_for = gate.closed_for(self._clock.monotonic())
+            if closed_for > patience:
+                raise ImpatientError(closed_for)
+            waited = await turnstile.enter(patience)
+            if waited > 0.0:
+                counts.waits += 1
+                counts.waited_seconds += waited
+            closings = gate.closings
+            try:
+                await self.slots[lane].acquire()
+            except asyncio.CancelledError:
+                gate.give_back()
+                turnstile.changed()
+                raise
+            if gate.closings == closings:
+                gate.sent()
+                return
+            # The gate was closed while this call waited for its slot: back to the queue.
+            self.slots[lane].release()
+            gate.give_back()
+            turnstile.changed()
+
+    def leave(self, endpoint: EndpointClass, lane: Lane, *, answered: bool) -> None:
+        """The call is over; *answered* when the server answered with anything but a demand to wait."""
+        self._gates[endpoint].leave(self._clock.monotonic(), answered=answered)
+        self.slots[lane].release()
+        self._turnstiles[endpoint].changed()
+
+    def close(self, endpoint: EndpointClass, seconds: float) -> None:
+        """The server asked for silence on this class: nobody sends for that long."""
+        now = self._clock.monotonic()
+        self._gates[endpoint].close(now, seconds)
+        self._turnstiles[endpoint].expire(self._gates[endpoint].closed_for(now))
+
+    def observe(
+        self, endpoint: EndpointClass, facts: RateFacts, server_time: float | None, *, good: bool
+    ) -> None:
+        """Learn from the headers of an answer of the API."""
+        now = self._clock.monotonic()
+        if server_time is not None:
+            # Date has whole seconds: on average the true time is half a second later.
+            self._server_ahead = server_time + 0.5 - self._clock.time()
+        under_way = sum(gate.on_the_wire for gate in self._gates.values()) - 1
+        self._server.observe(now, remaining=facts.remaining, reset_in=facts.reset_in, under_way=under_way)
+        if good and facts.remaining == 0 and facts.reset_in is not None:
+            self.close(endpoint, facts.reset_in + self._chance.random() * _JITTER_SECONDS)
+
+    def sent(self, endpoint: EndpointClass, *, retry: bool) -> None:
+        """Count a request."""
+        self._counts[endpoint].requests += 1
+        self._counts[endpoint].retries += retry
+
+    def received(self, endpoint: EndpointClass, size_bytes: int) -> None:
+        """Count body bytes as they crossed the network."""
+        self._counts[endpoint].received_bytes += size_bytes
+
+    def statistics(self) -> Statistics:
+        """A snapshot."""
+        return Statistics(
+            endpoints={
+                str(each): ClassStatistics(
+                    requests=counts.requests,
+                    retries=counts.retries,
+                    received_bytes=counts.received_bytes,
+                    waits=counts.waits,
+                    waited_seconds=counts.waited_seconds,
+                    gate_closings=self._gates[each].closings,
+                    gate_open=self._gates[each].is_open,
+                )
+                for each, counts in self._counts.items()
+            },
+            lanes={
+                str(lane): LaneStatistics(limit=each.limit, in_flight=each.in_flight, waiting=each.waiting)
+                for lane, each in self.slots.items()
+            },
+            retry_tokens=self.api_retries.tokens,
+            rate_limit_remaining=self._server.remaining,
+        )
+
+
+_shared: weakref.WeakValueDictionary[Hashable, Budget] = weakref.WeakValueDictionary()
+
+
+def shared_budget(
+    limits: Limits, origin: Hashable, identity: Hashable, clock: Clock, chance: random.Random
+) -> Budget:
+    """The budget of this `Limits` object, origin and token in the running loop; made when there is none.
+
+    It lives as long as a client holds it, and it holds its `Limits`, so the object's id stays its own.
+    """
+    key = (id(limits), origin, identity, id(asyncio.get_running_loop()))
+    budget = _shared.get(key)
+    if budget is None:
+        budget = _shared[key] = Budget(limits, clock, chance)
+    return budget

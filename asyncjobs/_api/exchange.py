@@ -1,0 +1,371 @@
+"""One request and its answer: permission, credentials per hop, redirects, typed errors, retries.
+
+Everything the client sends goes through `Exchange.open`. A credential is joined to a request here,
+in one line, and only when scheme, host and port are those of the configured API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+from asyncjobs._api.attempts import Attempts
+from asyncjobs._api.body import Body
+from asyncjobs._api.budget import Budget
+from asyncjobs._clock import Clock
+from asyncjobs._concurrency import ImpatientError, Lane
+from asyncjobs._errors import (
+    AuthenticationError,
+    BadResponseError,
+    ClosedError,
+    RateLimitedError,
+    RedirectError,
+    RequestError,
+    ResponseError,
+)
+from asyncjobs._models.calls import EndpointClass, Kind
+from asyncjobs._options import RetryPolicy, Timeouts
+from asyncjobs._protocol.answers import rate_facts, request_id, response_error, server_time
+from asyncjobs._protocol.bodies import MAX_ERROR_BYTES, MAX_JSON_BYTES, OFF_LOOP_BYTES, BodyError
+from asyncjobs._protocol.redirects import FOLLOWED, RefusedRedirect, next_hop
+from asyncjobs._protocol.requests import Request
+from asyncjobs._protocol.urls import ApiRoot, parse_origin, safe_url
+from asyncjobs._retry.bucket import RetryBucket
+from asyncjobs._secrets import Credential, Secret
+from asyncjobs._transport import Hop, Reply, Transport
+
+logger = logging.getLogger("asyncjobs")
+
+T = TypeVar("T")
+
+Accept = tuple[tuple[str, str], ...]
+
+GOOD: Final = frozenset({200, 201, 202, 204})
+ACCEPT_JSON: Final = (("Accept", "application/json"), ("Accept-Encoding", "gzip"))
+ACCEPT_TEXT: Final = (("Accept", "text/plain, */*;q=0.1"), ("Accept-Encoding", "gzip"))
+ACCEPT_ANY: Final = (("Accept", "*/*"), ("Accept-Encoding", "identity"))
+
+
+class Exchange:
+    """Sends requests for one client."""
+
+    def __init__(
+        self,
+        *,
+        root: ApiRoot,
+        credential: Credential | None,
+        transport: Transport,
+        budget: Budget,
+        policy: RetryPolicy,
+        timeouts: Timeouts,
+        clock: Clock,
+        chance: random.Random,
+        user_agent: str,
+    ) -> None:
+        self.root = root
+        self.clock = clock
+        self.chance = chance
+        self.budget = budget
+        self._credential = credential
+        self._transport = transport
+        self._policy = policy
+        self._timeouts = timeouts
+        self._user_agent = user_agent
+        self._decoding: ThreadPoolExecutor | None = None
+        self._closed = False
+
+    def attempts(self, kind: Kind, endpoint: EndpointClass, *, call: str) -> Attempts:
+        """The retry state of one new call."""
+        return Attempts(
+            kind,
+            endpoint,
+            call=call,
+            policy=self._policy,
+            clock=self.clock,
+            chance=self.chance,
+            api_bucket=self.budget.api_retries,
+            storage_bucket=self.budget.storage_retries,
+            close_gate=self.budget.close,
+        )
+
+    async def fetch(
+        self, request: Request, read: Callable[[bytes], T], *, lane: Lane
+    ) -> tuple[T, dict[str, str]]:
+        """Send *request*, retry as the policy says, and read its JSON body; gives it and the headers.
+
+        Raises:
+            RequestError: No usable answer.
+            ResponseError: Another answer than asked for, `BadResponseError` for a wrong body.
+
+        Cancellation: whether a request was executed is unknown; nothing is kept.
+        """
+        attempts = self.attempts(request.kind, request.endpoint, call=request.call)
+        while True:
+            try:
+                async with self.open(request, lane=lane, attempt=attempts.number) as body:
+                    data = await body.read(MAX_JSON_BYTES)
+                return await self._decoded(data, read, body), dict(body.headers)
+            except (RequestError, ResponseError) as error:
+                failure = error
+            await attempts.failed(failure)
+
+    async def _decoded(self, data: bytes, read: Callable[[bytes], T], body: Body) -> T:
+        try:
+            if len(data) <= OFF_LOOP_BYTES:
+                return read(data)
+            if self._decoding is None:
+                self._decoding = ThreadPoolExecutor(1, thread_name_prefix="asyncjobs-json")
+            return await asyncio.get_running_loop().run_in_executor(self._decoding, read, data)
+        except BodyError as error:
+            reason = self._scrub(str(error))
+        raise BadResponseError(
+            reason,
+            status=body.status,
+            request_id=request_id(body.headers),
+            from_storage=not body.from_api,
+            method=body.method,
+            url=body.url,
+        )
+
+    @asynccontextmanager
+    async def open(
+        self,
+        request: Request,
+        *,
+        lane: Lane,
+        attempt: int = 1,
+        accept: Accept = ACCEPT_JSON,
+        good: frozenset[int] = GOOD,
+        ratio_limit: bool = True,
+    ) -> AsyncIterator[Body]:
+        """Send *request* once, after its permission, and give the answer while it streams.
+
+        One more request is sent when the token was refused and its source has a different one.
+
+        Raises:
+            RequestError: No usable answer.
+            ResponseError: A status that is not in *good*.
+        """
+        async with AsyncExitStack() as stack:
+            # Only the entry may renew the token: an error of the caller's own block is the caller's.
+            yield await self._enter(stack, request, lane, attempt, accept, good, ratio_limit)
+
+    async def _enter(
+        self,
+        stack: AsyncExitStack,
+        request: Request,
+        lane: Lane,
+        attempt: int,
+        accept: Accept,
+        good: frozenset[int],
+        ratio_limit: bool,
+    ) -> Body:
+        credential = self._credential
+        token = None if credential is None else await credential.token()
+        refused: AuthenticationError
+        try:
+            return await stack.enter_async_context(
+                self._open_as(request, token, lane, attempt, accept, good, ratio_limit)
+            )
+        except AuthenticationError as error:
+            refused = error
+        if credential is None or token is None or refused.from_storage or not await credential.renew(token):
+            raise refused
+        token = await credential.token()
+        return await stack.enter_async_context(
+            self._open_as(request, token, lane, attempt, accept, good, ratio_limit)
+        )
+
+    @asynccontextmanager
+    async def _open_as(
+        self,
+        request: Request,
+        token: Secret | None,
+        lane: Lane,
+        attempt: int,
+        accept: Accept,
+        good: frozenset[int],
+        ratio_limit: bool,
+    ) -> AsyncIterator[Body]:
+        if self._closed:
+            raise ClosedError("this client was closed")
+        await self._permission(request, lane)
+        answered = False
+        try:
+            async with await self._follow(request, token, lane, attempt, accept) as reply:
+                hop = reply.hop
+                throttled = reply.status == 429 or (reply.status == 503 and "retry-after" in reply.headers)
+                answered = not throttled
+                if reply.status not in good:
+                    raise await self._error(reply, hop)
+                yield Body(
+                    reply,
+                    method=hop.method,
+                    url=hop.shown,
+                    from_api=hop.trusted,
+                    clock=self.clock,
+                    timeouts=None if lane is Lane.CONTROL else self._timeouts,
+                    count=lambda size: self.budget.received(_class_of(request, hop), size),
+                    ratio_limit=ratio_limit,
+                )
+                self._bucket(hop).succeeded()
+        finally:
+            self.budget.leave(request.endpoint, lane, answered=answered)
+
+    async def _permission(self, request: Request, lane: Lane) -> None:
+        impatient: ImpatientError | None = None
+        try:
+            await self.budget.enter(request.endpoint, lane, self._policy.max_rate_limit_wait)
+        except ImpatientError as error:
+            impatient = error
+        if impatient is not None:
+            raise RateLimitedError(
+                f"429 the server wants {impatient.wait:.0f} s of silence: more than max_rate_limit_wait",
+                status=429,
+                retry_after=impatient.wait,
+                method=request.method,
+                url=safe_url(self.root.url(request.path)),
+            )
+
+    async def _follow(
+        self,
+        request: Request,
+        token: Secret | None,
+        lane: Lane,
+        attempt: int,
+        accept: Accept,
+    ) -> Reply:
+        """Send, and follow redirects; each hop is checked and gets only what its origin may have."""
+        url = self.root.url(request.path)
+        if request.query:
+            url = f"{url}?{urlencode(request.query)}"
+        hops = 0
+        while True:
+            hop = self._hop(request, url, token, lane, accept)
+            self.budget.sent(_class_of(request, hop), retry=attempt > 1 and hops == 0)
+            began = self.clock.monotonic()
+            try:
+                reply = await self._transport.send(hop)
+            except RequestError as error:
+                logger.debug("%s %s: %s (attempt %d)", hop.method, hop.shown, error.reason, attempt)
+                raise
+            seconds = self.clock.monotonic() - began
+            logger.debug(
+                "%s %s -> %d in %.3f s (attempt %d)", hop.method, hop.shown, reply.status, seconds, attempt
+            )
+            if hop.trusted:
+                self._learn(request, reply)
+            if reply.status not in FOLLOWED:
+                return reply
+            async with reply:
+                url = self._next(request, hop, reply, hops)
+            hops += 1
+
+    def _hop(
+        self,
+        request: Request,
+        url: str,
+        token: Secret | None,
+        lane: Lane,
+        accept: Accept,
+    ) -> Hop:
+        origin = parse_origin(urlsplit(url))
+        trusted = origin == self.root.origin
+        headers = {"User-Agent": self._user_agent, **dict(accept), **dict(request.headers)}
+        if trusted and token is not None and self._credential is not None:
+            headers[self._credential.header] = self._credential.value(token)
+        return Hop(
+            method=request.method,
+            url=url,
+            shown=self._scrub(safe_url(url)),
+            scheme=origin.scheme,
+            host=origin.host,
+            headers=headers,
+            body=request.body,
+            lane=lane,
+            fresh=request.kind in {Kind.WRITE, Kind.ONCE},
+            trusted=trusted,
+        )
+
+    def _next(self, request: Request, hop: Hop, reply: Reply, hops: int) -> str:
+        location = reply.headers.get("location")
+        try:
+            if request.method not in {"GET", "HEAD"}:
+                where = self._scrub(safe_url(location or ""))
+                raise RefusedRedirect(
+                    f"a redirect of a {request.method}, to {where}: check the configured URL"
+                )
+            return next_hop(hop.url, location, hops=hops, api_is_local=self._transport.api_is_local)
+        except RefusedRedirect as error:
+            reason = str(error)
+        raise RedirectError(
+            f"{reply.status} not followed: {reason}",
+            status=reply.status,
+            request_id=request_id(reply.headers),
+            from_storage=not hop.trusted,
+            method=hop.method,
+            url=hop.shown,
+        )
+
+    def _learn(self, request: Request, reply: Reply) -> None:
+        facts = rate_facts(reply.headers, now=self.clock.time())
+        good = reply.status < 400
+        self.budget.observe(request.endpoint, facts, server_time(reply.headers), good=good)
+
+    async def _error(self, reply: Reply, hop: Hop) -> ResponseError:
+        """The typed error of an answer; its body is read as far as it is short and arrives."""
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(10.0):
+                while size < MAX_ERROR_BYTES and (piece := await reply.read()):
+                    pieces.append(piece)
+                    size += len(piece)
+        except (RequestError, TimeoutError):
+            logger.debug("%s %s: the body of the error did not arrive whole", hop.method, hop.shown)
+        error = response_error(
+            reply.status,
+            reply.headers,
+            b"".join(pieces)[:MAX_ERROR_BYTES],
+            method=hop.method,
+            url=hop.shown,
+            now=self.clock.time(),
+            from_storage=not hop.trusted,
+            hint=self._hint(reply, hop),
+        )
+        error.reason = self._scrub(error.reason)
+        error.message = self._scrub(error.message)
+        error.args = (error.reason,)
+        return error
+
+    def _hint(self, reply: Reply, hop: Hop) -> str:
+        if reply.status == 401 and not hop.trusted and urlsplit(hop.url).hostname == self.root.origin.host:
+            return (
+                f"redirected from {self.root.origin}: configure the client with the address it redirects to"
+            )
+        if reply.status == 401 and self._credential is None:
+            return "no token was given"
+        return ""
+
+    def _scrub(self, text: str) -> str:
+        return text if self._credential is None else self._credential.scrub(text)
+
+    def _bucket(self, hop: Hop) -> RetryBucket:
+        return self.budget.api_retries if hop.trusted else self.budget.storage_retries
+
+    async def aclose(self) -> None:
+        """Close every connection; calls still under way fail. Twice is fine."""
+        self._closed = True
+        await self._transport.aclose()
+        if self._decoding is not None:
+            self._decoding.shutdown(wait=False)
+
+
+def _class_of(request: Request, hop: Hop) -> EndpointClass:
+    return request.endpoint if hop.trusted else EndpointClass.STORAGE

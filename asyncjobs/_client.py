@@ -1,0 +1,508 @@
+"""`Client`: the endpoints and the features on one object that owns its connections.
+
+How any of them works is known below; here they are put together and given a lifetime.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from enum import Enum, auto
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypedDict, Unpack, cast
+
+from asyncjobs._api import Api, Exchange, shared_budget
+from asyncjobs._api.targets import JobFilter
+from asyncjobs._clock import Clock, SystemClock
+from asyncjobs._environment import Settings, from_config, from_environment, proxy_variables
+from asyncjobs._errors import ClosedError, ConfigurationError
+from asyncjobs._fanout import JobStream, OnError, Targets
+from asyncjobs._models import ArtifactEntry, Bridge, Job, Pipeline, Project, Statistics
+from asyncjobs._options import Limits, RetryPolicy, Scope, Timeouts
+from asyncjobs._protocol.redirects import is_forbidden_host, is_local_address
+from asyncjobs._protocol.urls import ApiRoot, parse_api_root
+from asyncjobs._secrets import Credential, TokenSource
+from asyncjobs._transport import (
+    ClientCertificate,
+    ConnectorFactory,
+    GuardedResolver,
+    Proxies,
+    Transport,
+    parse_proxy,
+    tcp_connector,
+    tls_context,
+)
+from asyncjobs._version import __version__
+
+
+class _State(Enum):
+    NEW = auto()
+    OPEN = auto()
+    CLOSED = auto()
+
+
+class ClientOptions(TypedDict, total=False):
+    """The arguments of `Client`, for the functions that pass them on."""
+
+    url: str
+    private_token: TokenSource | None
+    job_token: TokenSource | None
+    oauth_token: TokenSource | None
+    limits: Limits | None
+    timeouts: Timeouts | None
+    retry: RetryPolicy | None
+    ca_file: str | Path | None
+    client_cert: ClientCertificate | None
+    proxy: str | None
+    user_agent: str | None
+    clock: Clock | None
+    chance: random.Random | None
+    connector_factory: ConnectorFactory
+
+
+class Client:
+    """A GitLab, as far as jobs go. Use it as `async with Client(...) as client`.
+
+    Args:
+        url: The address of the GitLab, with or without `/api/v4`.
+        private_token: A personal, project or group access token, or an async callable giving one.
+        job_token: A CI job token (`CI_JOB_TOKEN`), likewise.
+        oauth_token: An OAuth 2 access token, likewise. At most one of the three; none is anonymous.
+        limits: How much at once. Clients that are given the same object share one budget.
+        timeouts: How long to wait.
+        retry: When a failed request is sent again.
+        ca_file: A PEM file with further authorities to trust, beside the system's.
+        client_cert: A PEM file with certificate and key, or a pair of files; shown to the API only.
+        proxy: An http or https proxy for everything; None takes the environment's.
+        user_agent: Sent with every request.
+        clock: Time, for tests and simulation.
+        chance: The one source of random numbers (jitter), likewise.
+        connector_factory: Makes the aiohttp connectors, likewise.
+
+    Raises:
+        ConfigurationError: Something of this cannot be used; nothing was sent.
+
+    Every await can be cancelled. Closing, or leaving the context, closes all connections; twice is fine.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        private_token: TokenSource | None = None,
+        job_token: TokenSource | None = None,
+        oauth_token: TokenSource | None = None,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        retry: RetryPolicy | None = None,
+        ca_file: str | Path | None = None,
+        client_cert: ClientCertificate | None = None,
+        proxy: str | None = None,
+        user_agent: str | None = None,
+        clock: Clock | None = None,
+        chance: random.Random | None = None,
+        connector_factory: ConnectorFactory = tcp_connector,
+    ) -> None:
+        self._root = parse_api_root(url)
+        self._credential = _credential(private_token, job_token, oauth_token)
+        self._limits = limits or Limits()
+        self._timeouts = timeouts or Timeouts()
+        self._retry = retry or RetryPolicy()
+        self._tls = _Tls(ca_file, client_cert, eager=self._root.origin.scheme == "https")
+        self._proxies = _proxies(proxy)
+        self._user_agent = user_agent or f"asyncjobs/{__version__}"
+        self._clock = clock or SystemClock()
+        self._chance = chance or random.Random()
+        self._connector_factory = connector_factory
+        self._state = _State.NEW
+        self._api_when_open: Api | None = None
+
+    @classmethod
+    def from_env(cls, **options: Unpack[ClientOptions]) -> Self:
+        """A client from the variables that GitLab CI and other tools use.
+
+        The URL is the first of `GITLAB_URL`, `CI_SERVER_URL`, `CI_API_V4_URL`, else gitlab.com; the
+        token the first of `GITLAB_PRIVATE_TOKEN`, `GITLAB_TOKEN`, `GITLAB_OAUTH_TOKEN`,
+        `CI_JOB_TOKEN`, else none. `GITLAB_CA_FILE` names further authorities.
+
+        Args:
+            **options: As for `Client`; they win over the environment.
+
+        Raises:
+            ConfigurationError: Something of this cannot be used.
+        """
+        if os.environ.get("GITLAB_CA_FILE"):
+            options.setdefault("ca_file", os.environ["GITLAB_CA_FILE"])
+        return cls._from_settings(from_environment(os.environ), options)
+
+    @classmethod
+    def from_config(cls, section: str | None = None, **options: Unpack[ClientOptions]) -> Self:
+        """A client from python-gitlab's configuration files, because people already have one.
+
+        Args:
+            section: The section to read; None takes the default that the file names.
+            **options: As for `Client`; they win over the file.
+
+        Raises:
+            ConfigurationError: No file, no such section, or `ssl_verify = false`: certificates are
+                always verified here, so pass `ca_file` for a private authority.
+
+        See https://python-gitlab.readthedocs.io/en/stable/cli-usage.html
+        """
+        settings = from_config(section, os.environ)
+        if not settings.verify and "ca_file" not in options:
+            raise ConfigurationError("ssl_verify is off in the configuration: pass ca_file, or name it there")
+        if settings.ca_file is not None:
+            options.setdefault("ca_file", settings.ca_file)
+        if settings.timeout is not None:
+            options.setdefault("timeouts", Timeouts(control_total=settings.timeout))
+        return cls._from_settings(settings, options)
+
+    @classmethod
+    def _from_settings(cls, settings: Settings, options: ClientOptions) -> Self:
+        if settings.token_kind is not None and not any(kind in options for kind in Credential.KINDS):
+            options = cast(ClientOptions, {**options, settings.token_kind: settings.token})
+        return cls(**cast(ClientOptions, {"url": settings.url, **options}))
+
+    @property
+    def url(self) -> str:
+        """The address a person would use."""
+        return self._root.web_url
+
+    # -- lifetime ---------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._state is not _State.NEW:
+            raise ClosedError("a client is entered once; make a new one")
+        self._state = _State.OPEN
+        self._api_when_open = self._open(self._root)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _open(self, root: ApiRoot) -> Api:
+        host = root.origin.host
+        resolver = GuardedResolver(host, api_is_local=is_forbidden_host(host), is_local=is_local_address)
+        identity = None if self._credential is None else self._credential.identity()
+        return Api(
+            Exchange(
+                root=root,
+                credential=self._credential,
+                transport=Transport(
+                    timeouts=self._timeouts,
+                    resolver=resolver,
+                    proxies=self._proxies,
+                    tls=self._tls.context,
+                    connector_factory=self._connector_factory,
+                ),
+                budget=shared_budget(self._limits, root.origin, identity, self._clock, self._chance),
+                policy=self._retry,
+                timeouts=self._timeouts,
+                clock=self._clock,
+                chance=self._chance,
+                user_agent=self._user_agent,
+            )
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection; calls still under way fail. Twice is fine."""
+        self._state = _State.CLOSED
+        if self._api_when_open is not None:
+            await self._api_when_open.exchange.aclose()
+
+    @property
+    def _api(self) -> Api:
+        if self._state is _State.OPEN and self._api_when_open is not None:
+            return self._api_when_open
+        raise ClosedError(
+            "this client is closed" if self._state is _State.CLOSED else "use `async with` first"
+        )
+
+    def __repr__(self) -> str:
+        who = "anonymous" if self._credential is None else self._credential.kind
+        return f"<Client {self.url} {who} {self._state.name.lower()}>"
+
+    def statistics(self) -> Statistics:
+        """A snapshot of requests, retries, bytes, waits and gates, by endpoint class and lane."""
+        return self._api.exchange.budget.statistics()
+
+    # -- listings ---------------------------------------------------------------------------------
+
+    def iter_project_jobs(self, project: int | str, *, scope: Scope = None) -> AsyncIterator[Job]:
+        """Walk the jobs of a project, newest first; retried ones included, trigger jobs not.
+
+        Args:
+            project: Id or full path.
+            scope: One status, several, or None for all.
+
+        Raises:
+            NotFoundError: No such project, or the token may not see it.
+            RequestError, ResponseError: A page could not be had; nothing is skipped silently.
+
+        GitLab: https://docs.gitlab.com/api/jobs/#list-all-jobs-for-a-project (600 requests a minute per user)
+        """
+        return self._api.iter_project_jobs(project, scope=scope)
+
+    def iter_pipeline_jobs(
+        self, project: int | str, pipeline_id: int, *, scope: Scope = None, include_retried: bool = False
+    ) -> AsyncIterator[Job]:
+        """Walk the jobs of a pipeline: the latest attempt of each, or all with *include_retried*.
+
+        A caller who may see the pipeline but not its jobs gets none and no error: so GitLab does it.
+
+        Raises:
+            NotFoundError: No such pipeline.
+            RequestError, ResponseError: A page could not be had.
+
+        GitLab: https://docs.gitlab.com/api/jobs/#list-all-jobs-for-a-pipeline
+        """
+        return self._api.iter_pipeline_jobs(
+            project, pipeline_id, scope=scope, include_retried=include_retried
+        )
+
+    def iter_pipeline_bridges(
+        self, project: int | str, pipeline_id: int, *, scope: Scope = None
+    ) -> AsyncIterator[Bridge]:
+        """Walk the trigger jobs of a pipeline, under either name of the endpoint.
+
+        Raises:
+            NotFoundError: No such pipeline.
+            RequestError, ResponseError: A page could not be had.
+
+        GitLab: https://docs.gitlab.com/api/jobs/#list-all-trigger-jobs-for-a-pipeline
+        """
+        return self._api.iter_pipeline_bridges(project, pipeline_id, scope=scope)
+
+    def iter_project_pipelines(self, project: int | str, **filters: object) -> AsyncIterator[Pipeline]:
+        """Walk the pipelines of a project, newest first.
+
+        Args:
+            project: Id or full path.
+            **filters: GitLab's own names: `scope`, `status`, `ref`, `sha`, `username`, `source`, `name`,
+                `updated_after`, `updated_before`, `created_after`, `created_before`, `order_by`, `sort`.
+                Datetimes must be aware.
+
+        Raises:
+            RequestError, ResponseError: A page could not be had.
+
+        GitLab: https://docs.gitlab.com/api/pipelines/#list-project-pipelines
+        """
+        return self._api.iter_project_pipelines(project, filters)
+
+    def iter_group_projects(self, group: int | str, include_subgroups: bool = True) -> AsyncIterator[Project]:
+        """Walk the projects of a group and of its subgroups; projects only shared with it are left out.
+
+        Raises:
+            NotFoundError: No such group, or the token may not see it.
+            RequestError, ResponseError: A page could not be had.
+
+        GitLab: https://docs.gitlab.com/api/groups/#list-projects
+        """
+        return self._api.iter_group_projects(group, include_subgroups=include_subgroups)
+
+    def iter_artifact_members(
+        self, project: int | str, job_id: int, *, path: str = "", recursive: bool = True
+    ) -> AsyncIterator[ArtifactEntry]:
+        """Walk the entries of a job's archive without downloading it.
+
+        Args:
+            project: Id or full path.
+            job_id: The job.
+            path: A folder inside the archive; empty for its root.
+            recursive: Whether to walk into folders.
+
+        Raises:
+            NotFoundError: No archive, no such path, or a server without this endpoint (before 18.x).
+        """
+        return self._api.iter_artifact_members(project, job_id, path=path, recursive=recursive)
+
+    # -- single objects ---------------------------------------------------------------------------
+
+    async def get_job(self, project: int | str, job_id: int) -> Job:
+        """Get one job. The id of a trigger job is not found here.
+
+        Raises:
+            NotFoundError: No such job, or the token may not see it.
+
+        GitLab: https://docs.gitlab.com/api/jobs/#retrieve-a-job
+        """
+        return await self._api.get_job(project, job_id)
+
+    async def get_current_job(self) -> Job:
+        """Get the job that the client's job token belongs to.
+
+        Raises:
+            NotFoundError: The client has another kind of token.
+            AuthenticationError: The job is over, and its token with it.
+
+        GitLab: https://docs.gitlab.com/api/jobs/#retrieve-a-job-by-job-token
+        """
+        return await self._api.get_current_job()
+
+    async def get_pipeline(self, project: int | str, pipeline_id: int) -> Pipeline:
+        """Get one pipeline.
+
+        Raises:
+            NotFoundError: No such pipeline.
+
+        GitLab: https://docs.gitlab.com/api/pipelines/#retrieve-a-pipeline
+        """
+        return await self._api.get_pipeline(project, pipeline_id)
+
+    async def get_project(self, project: int | str) -> Project:
+        """Get one project.
+
+        Raises:
+            NotFoundError: No such project, or the token may not see it.
+
+        GitLab: https://docs.gitlab.com/api/projects/#retrieve-a-project
+        """
+        return await self._api.get_project(project)
+
+    # -- actions ----------------------------------------------------------------------------------
+
+    async def cancel_job(self, project: int | str, job_id: int, *, force: bool = False) -> Job:
+        """Cancel a job; a running one may pass through `canceling`. *force* needs a maintainer.
+
+        Raises:
+            ForbiddenError: The token may not do it.
+            OutcomeUnknownError: Sent, without a clear answer.
+
+        Cancellation: whether it happened is open; ask with `get_job`. So for every action below.
+        GitLab: https://docs.gitlab.com/api/jobs/#cancel-a-job
+        """
+        return await self._api.cancel_job(project, job_id, force=force)
+
+    async def retry_job(self, project: int | str, job_id: int) -> Job:
+        """Retry a finished job; gives the new job, which has a new id.
+
+        Raises:
+            ForbiddenError: The job is not retryable.
+            OutcomeUnknownError: Sent, without a clear answer; never sent again on doubt.
+
+        GitLab: https://docs.gitlab.com/api/jobs/#retry-a-job
+        """
+        return await self._api.retry_job(project, job_id)
+
+    async def erase_job(self, project: int | str, job_id: int) -> Job:
+        """Erase the artifacts and the trace of a finished job.
+
+        Raises:
+            ForbiddenError: The job is not erasable.
+            OutcomeUnknownError: Sent, without a clear answer.
+
+        GitLab: https://docs.gitlab.com/api/jobs/#erase-a-job
+        """
+        return await self._api.erase_job(project, job_id)
+
+    async def play_job(
+        self, project: int | str, job_id: int, *, variables: Mapping[str, str] | None = None
+    ) -> Job | Bridge:
+        """Start a manual job, or trigger a manual bridge.
+
+        Raises:
+            ResponseError: 400 when it cannot be played.
+            OutcomeUnknownError: Sent, without a clear answer.
+
+        GitLab: https://docs.gitlab.com/api/jobs/#run-a-job
+        """
+        return await self._api.play_job(project, job_id, variables=variables)
+
+    async def keep_artifacts(self, project: int | str, job_id: int) -> Job:
+        """Keep a job's artifacts for ever.
+
+        Raises:
+            NotFoundError: There is no archive.
+
+        GitLab: https://docs.gitlab.com/api/job_artifacts/#keep-job-artifacts
+        """
+        return await self._api.keep_artifacts(project, job_id)
+
+    async def delete_artifacts(self, project: int | str, job_id: int) -> None:
+        """Delete a job's artifacts; its trace stays.
+
+        GitLab: https://docs.gitlab.com/api/job_artifacts/#delete-job-artifacts
+        """
+        await self._api.delete_artifacts(project, job_id)
+
+    async def delete_project_artifacts(self, project: int | str) -> None:
+        """Delete the artifacts of every job of a project; the server goes on with it after it answered.
+
+        GitLab: https://docs.gitlab.com/api/job_artifacts/#delete-all-job-artifacts-in-a-project
+        """
+        await self._api.delete_project_artifacts(project)
+
+    # -- fan-out ----------------------------------------------------------------------------------
+
+    def stream_jobs(
+        self,
+        targets: Targets,
+        *,
+        scope: Scope = None,
+        ref: str | None = None,
+        name: str | None = None,
+        updated_after: datetime | None = None,
+        on_error: OnError = "raise",
+    ) -> JobStream:
+        """List the jobs of many projects, pipelines and groups at once, as they come.
+
+        Args:
+            targets: References or their text forms, also lazily from an (async) iterable.
+            scope: One status, several, or None for all.
+            ref: Only jobs of this branch or tag.
+            name: Only jobs whose name matches this glob.
+            updated_after: Only jobs created since this moment (aware), found through the pipelines
+                updated since, which the limit on `GET /projects/:id/jobs` does not count.
+            on_error: `"raise"`, `"collect"` or `"stop"`; see `JobStream`.
+
+        Returns:
+            An async context manager that iterates over `(JobRef, Job)` and has `failures`.
+        """
+        wanted = JobFilter(scope=scope, ref=ref, name=name, since=updated_after)
+        return JobStream(self._api, targets, wanted, on_error=on_error)
+
+
+class _Tls:
+    """The TLS contexts of a client, made when first needed: loading authorities takes milliseconds."""
+
+    def __init__(
+        self, ca_file: str | Path | None, client_cert: ClientCertificate | None, *, eager: bool
+    ) -> None:
+        self._make = {
+            True: partial(tls_context, ca_file, client_cert),
+            False: partial(tls_context, ca_file, None),
+        }
+        self._made: dict[bool, ssl.SSLContext] = {}
+        if eager or ca_file is not None or client_cert is not None:
+            self.context(True)  # a wrong file is said now, not at the first request
+
+    def context(self, trusted: bool) -> ssl.SSLContext:
+        """The context for the API's own origin (*trusted*), or for any other."""
+        if trusted not in self._made:
+            self._made[trusted] = self._make[trusted]()
+        return self._made[trusted]
+
+
+def _credential(
+    private_token: TokenSource | None, job_token: TokenSource | None, oauth_token: TokenSource | None
+) -> Credential | None:
+    given = {"private_token": private_token, "job_token": job_token, "oauth_token": oauth_token}
+    chosen = [(kind, source) for kind, source in given.items() if source is not None]
+    if len(chosen) > 1:
+        raise ConfigurationError(f"pass one token, not {' and '.join(kind for kind, _ in chosen)}")
+    return Credential(*chosen[0]) if chosen else None
+
+
+def _proxies(proxy: str | None) -> Proxies:
+    if proxy is not None:
+        return Proxies(fixed=parse_proxy(proxy))
+    by_scheme, excepted = proxy_variables(os.environ)
+    return Proxies(by_scheme={each: parse_proxy(url) for each, url in by_scheme.items()}, no_proxy=excepted)

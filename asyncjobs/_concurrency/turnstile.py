@@ -1,0 +1,115 @@
+"""Waiting for permission: first come first served, asked of a rule that grants or names a time.
+
+The rule (a gate, a window) is passed in as a function, so this file knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from asyncjobs._clock import Clock
+
+
+class ImpatientError(Exception):
+    """The wait would be longer than the caller is ready to wait."""
+
+    def __init__(self, wait: float) -> None:
+        super().__init__(f"a wait of {wait:.0f} s")
+        self.wait = wait
+
+
+class Turnstile:
+    """Lets callers through one by one, as a rule allows.
+
+    Args:
+        ask: Grants a passage by returning 0.0, else the seconds until it is worth asking again
+            (`inf`: not before `changed` is called).
+        refund: Takes back a passage that was granted and not used.
+        clock: Where waiting happens.
+    """
+
+    def __init__(self, ask: Callable[[], float], refund: Callable[[], None], clock: Clock) -> None:
+        self._ask = ask
+        self._refund = refund
+        self._clock = clock
+        self._waiters: dict[asyncio.Future[None], float] = {}
+        self._timer: asyncio.Task[None] | None = None
+        self._due = math.inf
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiters)
+
+    async def enter(self, patience: float = math.inf) -> float:
+        """Wait for a passage; returns the seconds waited, 0.0 when it was free.
+
+        Args:
+            patience: Seconds; `expire` with a longer wait turns this caller away.
+
+        Raises:
+            ImpatientError: Turned away by `expire`.
+
+        Cancellation: the place in the queue, or the passage just granted, is given back.
+        """
+        if not self._waiters and self._ask() <= 0.0:
+            return 0.0
+        began = self._clock.monotonic()
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = patience
+        if len(self._waiters) == 1:
+            self.changed()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._refund()
+            self._waiters.pop(waiter, None)
+            self.changed()
+            raise
+        return self._clock.monotonic() - began
+
+    def changed(self) -> None:
+        """Ask the rule again for whoever waits: a passage ended, or the rule changed."""
+        while self._waiters:
+            waiter = next(iter(self._waiters))
+            if waiter.done():
+                del self._waiters[waiter]
+                continue
+            wait = self._ask()
+            if wait > 0.0:
+                self._arm(wait)
+                return
+            del self._waiters[waiter]
+            waiter.set_result(None)
+        self._disarm()
+
+    def expire(self, wait: float) -> None:
+        """Nobody will pass for *wait* seconds: turn away whoever would not wait so long."""
+        for waiter in [each for each, patience in self._waiters.items() if patience < wait]:
+            del self._waiters[waiter]
+            if not waiter.done():
+                waiter.set_exception(ImpatientError(wait))
+        self.changed()
+
+    def _arm(self, wait: float) -> None:
+        due = self._clock.monotonic() + wait
+        if self._timer is not None and self._due <= due:
+            return
+        self._disarm()
+        if math.isfinite(wait):
+            self._due = due
+            # Held in an attribute and ended with the last waiter, so it never outlives whoever waits.
+            self._timer = asyncio.create_task(self._wake(wait))
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._due = None, math.inf
+
+    async def _wake(self, wait: float) -> None:
+        await self._clock.sleep(wait)
+        self._timer, self._due = None, math.inf
+        self.changed()

@@ -1,0 +1,122 @@
+"""Jobs across many projects and pipelines, as they come, under one budget; nothing is lost silently.
+
+Knows targets and failures. How jobs are listed is the business of `_api`; traces and disks are
+not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from types import TracebackType
+from typing import Literal, Self
+
+from asyncjobs._api import Api
+from asyncjobs._api.targets import JobFilter
+from asyncjobs._concurrency import Emit, Fan
+from asyncjobs._errors import AsyncJobsError, FanOutError
+from asyncjobs._models import GroupRef, Job, JobRef, Target, TargetFailure, as_target
+
+OnError = Literal["raise", "collect", "stop"]
+Targets = Iterable[Target | str] | AsyncIterable[Target | str]
+
+_DEFAULT_CONCURRENCY = 32
+
+
+class JobStream:
+    """The jobs of many targets, as an async context manager that is also an async iterator.
+
+    Iterating gives `(JobRef, Job)` in order of arrival. With `on_error="raise"` (the default) every
+    other target is finished first and then `FanOutError` is raised; `"collect"` only fills
+    `failures`; `"stop"` cancels the rest and raises after what had arrived was given.
+
+    Memory is bounded by concurrency times a page of 100 jobs, for ten targets or a hundred
+    thousand: a slow consumer stops the fetching. Leaving the context cancels what is under way.
+    """
+
+    def __init__(self, api: Api, targets: Targets, wanted: JobFilter, *, on_error: OnError) -> None:
+        if on_error not in {"raise", "collect", "stop"}:
+            raise ValueError(f"on_error must be 'raise', 'collect' or 'stop', not {on_error!r}")
+        self.failures: list[TargetFailure] = []
+        """Targets that could not be read completely, in the order in which that was found out."""
+        self._api = api
+        self._wanted = wanted
+        self._on_error = on_error
+        self._fan: Fan[Target, list[tuple[JobRef, Job]]] = Fan(
+            self._projects_of(targets),
+            self._list,
+            concurrency=api.exchange.budget.limits.in_flight or _DEFAULT_CONCURRENCY,
+        )
+        self._page: list[tuple[JobRef, Job]] = []
+        self._position = 0
+
+    async def __aenter__(self) -> Self:
+        await self._fan.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._fan.__aexit__(kind, error, trace)
+
+    def __aiter__(self) -> AsyncIterator[tuple[JobRef, Job]]:
+        return self
+
+    async def __anext__(self) -> tuple[JobRef, Job]:
+        """The next job.
+
+        Raises:
+            FanOutError: After the last job, when targets failed and `on_error` is not `"collect"`.
+            ValueError, TypeError: A target that is none.
+        """
+        while self._position >= len(self._page):
+            try:
+                self._page = await anext(self._fan)
+            except StopAsyncIteration:
+                self._raise_failures()
+                raise
+            self._position = 0
+        self._position += 1
+        return self._page[self._position - 1]
+
+    def _raise_failures(self) -> None:
+        if self.failures and self._on_error != "collect":
+            count = len(self.failures)
+            raise FanOutError(
+                f"{count} target{'s' if count > 1 else ''} could not be read",
+                [failure.error for failure in self.failures],
+                self.failures,
+            )
+
+    async def _projects_of(self, targets: Targets) -> AsyncIterator[Target]:
+        """The targets, groups taken apart into their projects so that these are read side by side."""
+        async for target in _each(targets):
+            if not isinstance(target, GroupRef):
+                yield target
+                continue
+            try:
+                async for project in self._api.group_members(target):
+                    yield project
+            except AsyncJobsError as error:
+                self._failed(target, error)
+
+    async def _list(self, target: Target, emit: Emit[list[tuple[JobRef, Job]]]) -> None:
+        try:
+            async for page in self._api.target_pages(target, self._wanted):
+                if page:
+                    await emit(page)
+        except AsyncJobsError as error:
+            self._failed(target, error)
+
+    def _failed(self, target: Target, error: AsyncJobsError) -> None:
+        self.failures.append(TargetFailure(target, error))
+        if self._on_error == "stop":
+            self._fan.stop()
+
+
+async def _each(targets: Targets) -> AsyncIterator[Target]:
+    if isinstance(targets, AsyncIterable):
+        async for target in targets:
+            yield as_target(target)
+    else:
+        for target in targets:
+            yield as_target(target)

@@ -1,0 +1,208 @@
+"""One HTTP exchange at a time, over sessions that know no credential, cookie, proxy or redirect of their own.
+
+Each lane has its own session, so that a pool full of archives never holds back a control call;
+calls that must not be repeated get a fresh connection each. No aiohttp object or error leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+import aiohttp
+import attrs
+from yarl import URL
+
+from asyncjobs._errors import RequestError
+from asyncjobs._models.calls import Lane
+from asyncjobs._options import Timeouts
+from asyncjobs._transport.failures import translate
+from asyncjobs._transport.network import GuardedResolver, Proxies
+
+_READ_BUFFER_BYTES = {Lane.CONTROL: 64 * 1024, Lane.TAIL: 64 * 1024, Lane.BULK: 256 * 1024}
+
+
+class ConnectorFactory(Protocol):
+    """Makes the connector of one session: the seam at which the wire is replaced."""
+
+    def __call__(self, *, resolver: GuardedResolver, force_close: bool) -> aiohttp.BaseConnector:
+        """Make a connector.
+
+        Args:
+            resolver: Keeps redirects off local addresses; to be used for names.
+            force_close: One connection for each request.
+        """
+        ...
+
+
+def tcp_connector(*, resolver: GuardedResolver, force_close: bool) -> aiohttp.BaseConnector:
+    """The real wire: no limit of its own (lanes are bounded above), TCP keep-alive on."""
+    return aiohttp.TCPConnector(
+        resolver=resolver, limit=0, force_close=force_close, socket_factory=_keepalive_socket
+    )
+
+
+def _keepalive_socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setblocking(False)
+    return made
+
+
+@attrs.frozen(kw_only=True)
+class Hop:
+    """One request on the wire, complete down to its bytes."""
+
+    method: str
+    url: str
+    """Percent-encoded; sent byte for byte."""
+    shown: str
+    """The same, safe to print."""
+    scheme: str
+    host: str
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes | None = attrs.field(default=None, repr=False)
+    lane: Lane = Lane.CONTROL
+    fresh: bool = False
+    """Over a connection of its own, which nobody could have closed meanwhile."""
+    trusted: bool = True
+    """It goes to the API's own origin, where a client certificate may be shown."""
+
+
+class Transport:
+    """The sessions of one client. Made inside a running loop, closed with `aclose`."""
+
+    def __init__(
+        self,
+        *,
+        timeouts: Timeouts,
+        resolver: GuardedResolver,
+        proxies: Proxies,
+        tls: Callable[[bool], ssl.SSLContext],
+        connector_factory: ConnectorFactory = tcp_connector,
+    ) -> None:
+        self._timeouts = timeouts
+        self._resolver = resolver
+        self._proxies = proxies
+        self._tls = tls
+        self._connector_factory = connector_factory
+        self._sessions: dict[tuple[Lane, bool], aiohttp.ClientSession] = {}
+        idle, connect = timeouts.idle, timeouts.connect
+        self._limits = {
+            Lane.CONTROL: _timeout(total=timeouts.control_total, connect=connect, idle=idle),
+            Lane.TAIL: _timeout(total=None, connect=connect, idle=timeouts.tail_idle),
+            Lane.BULK: _timeout(total=None, connect=connect, idle=idle),
+        }
+
+    @property
+    def api_is_local(self) -> bool:
+        """Whether the API itself turned out to be on this machine or link."""
+        return self._resolver.api_is_local
+
+    async def send(self, hop: Hop) -> Reply:
+        """Send one request and return when its headers are here. The reply must be closed.
+
+        Raises:
+            RequestError: Whatever went wrong; see `asyncjobs._transport.failures`.
+        """
+        failure: RequestError | None = None
+        try:
+            # `control_total` covers a control call; elsewhere dripped headers are stopped here.
+            async with asyncio.timeout(None if hop.lane is Lane.CONTROL else self._timeouts.first_byte):
+                return Reply(await self._request(hop), hop)
+        except (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+            failure = translate(error, method=hop.method, url=hop.shown)
+        # Raised outside of the handler, so that the foreign error is not even kept as context.
+        raise failure
+
+    async def _request(self, hop: Hop) -> aiohttp.ClientResponse:
+        proxy = self._proxies.for_url(hop.scheme, hop.host)
+        return await self._session(hop.lane, fresh=hop.fresh).request(
+            hop.method,
+            URL(hop.url, encoded=True),
+            headers=hop.headers,
+            data=hop.body,
+            allow_redirects=False,
+            timeout=self._limits[hop.lane],
+            ssl=self._tls(hop.trusted) if hop.scheme == "https" else True,
+            proxy=None if proxy is None else proxy.url,
+            proxy_auth=None if proxy is None else proxy.auth,
+        )
+
+    def _session(self, lane: Lane, *, fresh: bool) -> aiohttp.ClientSession:
+        session = self._sessions.get((lane, fresh))
+        if session is None:
+            session = self._sessions[lane, fresh] = aiohttp.ClientSession(
+                connector=self._connector_factory(resolver=self._resolver, force_close=fresh),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+                read_bufsize=_READ_BUFFER_BYTES[lane],
+            )
+        return session
+
+    async def aclose(self) -> None:
+        """Close every connection; twice is fine."""
+        sessions, self._sessions = list(self._sessions.values()), {}
+        for session in sessions:
+            await session.close()
+        await self._resolver.close()
+
+
+def _timeout(*, total: float | None, connect: float | None, idle: float | None) -> aiohttp.ClientTimeout:
+    # `connect` covers the name look-up and TLS as well; the pools have no limit, so it holds no queueing.
+    return aiohttp.ClientTimeout(total=total, connect=connect, sock_connect=connect, sock_read=idle)
+
+
+class Reply:
+    """An answer whose body is still on its way. Use it as a context manager: leaving frees the connection."""
+
+    def __init__(self, response: aiohttp.ClientResponse, hop: Hop) -> None:
+        self._response = response
+        self.hop = hop
+        """What was asked, to get this answer."""
+        self.status = response.status
+        self.headers = _headers(response)
+        """Lower-case names; repeated ones joined with a comma."""
+
+    @property
+    def framing(self) -> str:
+        """How the end of the body is known: `length`, `chunked`, or `close` (which proves nothing)."""
+        if "chunked" in self.headers.get("transfer-encoding", "").lower():
+            return "chunked"
+        return "length" if "content-length" in self.headers else "close"
+
+    async def read(self) -> bytes:
+        """The next bytes as they came, or `b""` at the end.
+
+        Raises:
+            RequestError: The body broke, stalled or was cut.
+        """
+        failure: RequestError | None = None
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            failure = translate(error, method=self.hop.method, url=self.hop.shown)
+        raise failure
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A body read to its end has given its connection back already; any other is not worth draining.
+        self._response.close()
+
+
+def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in response.headers.items():
+        key = name.lower()
+        found[key] = f"{found[key]}, {value}" if key in found else value
+    return found
