@@ -94,6 +94,7 @@ from asyncjobs._models import (
     parse_target,
 )
 from asyncjobs._options import Limits, RetryPolicy, SyncOptions, TailOptions, Timeouts
+from asyncjobs._trace.terminal import TerminalFilter, sanitize_text
 from asyncjobs._version import __version__
 
 _logging.getLogger("asyncjobs").addHandler(_logging.NullHandler())
@@ -141,6 +142,8 @@ __all__ = [
     "TraceChunk",
     "TraceCursor",
     "TraceReset",
+    "TerminalFilter",
+    "sanitize_text",
     # Artifacts and reports
     "ArtifactFile",
     "ArtifactOutcome",
