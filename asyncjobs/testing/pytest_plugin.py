@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def fake_gitlab(request: pytest.FixtureRequest) -> Iterator[FakeGitLab]:
     """A FakeGitLab that serves in its own thread; build its world from the test.
 
-    Parametrize it indirectly with a generation: `@pytest.mark.parametrize("fake_gitlab", ["18"], indirect=True)`.
+    Choose a generation with `@pytest.mark.parametrize("fake_gitlab", ["18"], indirect=True)`.
     """
     from asyncjobs.testing import FakeGitLab  # noqa: PLC0415  # see above
     from asyncjobs.testing._thread import serve_in_thread  # noqa: PLC0415  # see above
