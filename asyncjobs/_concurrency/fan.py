@@ -13,6 +13,10 @@ T = TypeVar("T")
 Emit = Callable[[T], Awaitable[None]]
 
 
+class _End:
+    """Put among the results when no more will come."""
+
+
 class Fan(Generic[S, T]):
     """Runs *work* for every source with at most *concurrency* at once, as an async context manager.
 
@@ -37,12 +41,13 @@ class Fan(Generic[S, T]):
         self._work = work
         self._concurrency = concurrency
         self._turn = asyncio.Lock()
-        self._results: asyncio.Queue[T] = asyncio.Queue(concurrency)
+        self._results: asyncio.Queue[T | _End] = asyncio.Queue(concurrency)
         self._runner: asyncio.Task[None] | None = None
         self._stopping = False
 
     async def __aenter__(self) -> Self:
         self._runner = asyncio.create_task(self._run())
+        self._runner.add_done_callback(self._ended)
         return self
 
     async def __aexit__(
@@ -66,22 +71,22 @@ class Fan(Generic[S, T]):
 
     async def __anext__(self) -> T:
         assert self._runner is not None, "use `async with` first"
-        if self._results.empty() and not self._runner.done():
-            getter = asyncio.ensure_future(self._results.get())
-            try:
-                await asyncio.wait([getter, self._runner], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                if not getter.done():
-                    getter.cancel()
-            if getter.done() and not getter.cancelled():
-                return getter.result()
-        if not self._results.empty():
-            return self._results.get_nowait()
-        if not self._runner.cancelled():
-            error = self._runner.exception()
-            if error is not None:
-                raise _single(error)
-        raise StopAsyncIteration
+        if self._results.empty() and self._runner.done():
+            raise self._ending()
+        result = await self._results.get()
+        if isinstance(result, _End):
+            raise self._ending()
+        return result
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        """Wake a consumer that waits for a result; one that does not wait will see the runner's end."""
+        if self._results.empty():
+            self._results.put_nowait(_End())
+
+    def _ending(self) -> BaseException:
+        assert self._runner is not None
+        error = None if self._runner.cancelled() else self._runner.exception()
+        return StopAsyncIteration() if error is None else _single(error)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
