@@ -33,6 +33,10 @@ class ExitCode(enum.IntEnum):
     """SIGTERM."""
 
 
+class UsageError(ValueError):
+    """What was typed cannot be done; the message says why and what is accepted. Nothing was sent for it."""
+
+
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """The errors inside a group, however deep, or the error itself."""
     if isinstance(error, BaseExceptionGroup):
@@ -40,6 +44,9 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield from leaves(each)
     else:
         yield error
+
+
+_USAGE = (asyncjobs.ConfigurationError, UsageError)
 
 
 def exit_code(error: BaseException) -> ExitCode:
@@ -62,26 +69,26 @@ def exit_code_of_many(errors: Iterable[BaseException | None], *, done: int) -> E
         return ExitCode.NOT_AUTHORISED
     if known and not done and all(isinstance(error, asyncjobs.ForbiddenError) for error in known):
         return ExitCode.NOT_AUTHORISED
-    if known and not done and all(isinstance(error, asyncjobs.ConfigurationError) for error in known):
+    if known and not done and all(isinstance(error, _USAGE) for error in known):
         return ExitCode.USAGE
     return ExitCode.FAILED
 
 
-# Most specific first: the first class that fits gives the advice.
+# Most specific first: the first class that fits gives the advice. The library's text says what is
+# wrong in words for programs; these say which flag or variable a person would turn.
 _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
-    (asyncjobs.AuthenticationError, "check GITLAB_TOKEN: missing, mistyped, expired or revoked"),
-    (
-        asyncjobs.ForbiddenError,
-        "the token needs scope read_api to read or api to change, and a role that may",
-    ),
-    (asyncjobs.NotFoundError, "check the spelling; what a token may not see is answered the same way"),
+    (asyncjobs.AuthenticationError, "look at GITLAB_TOKEN"),
+    (asyncjobs.ForbiddenError, "it needs scope read_api to read or api to change, and a role that may"),
+    (asyncjobs.NotFoundError, "check the spelling, and GITLAB_TOKEN if it is private"),
     (asyncjobs.RateLimitedError, "wait, then run it again with fewer targets"),
+    (asyncjobs.OutcomeUnknownServerError, "look with `asyncjobs show` before doing it again"),
     (asyncjobs.ServerError, "the server is at fault: try again later"),
     (asyncjobs.RedirectError, "check that --url is the address GitLab itself uses, https included"),
     (asyncjobs.BadResponseError, "check that --url is a GitLab and not a login page or proxy"),
-    (asyncjobs.CertificateError, "give the authority that signed it with --ca-file"),
-    (asyncjobs.ConnectError, "check --url (or GITLAB_URL), the network and --proxy"),
-    (asyncjobs.RequestTimeout, "try again, or allow more with --timeout"),
+    (asyncjobs.CertificateError, "on the command line that is --ca-file"),
+    (asyncjobs.TooManyFilesError, "raise `ulimit -n` or do less at once"),
+    (asyncjobs.RequestTimeout, "try again, or allow more with --timeout and --connect-timeout"),
+    (asyncjobs.ConnectError, "check --url (or GITLAB_URL) and --proxy"),
     (asyncjobs.OutcomeUnknownError, "look with `asyncjobs show` before doing it again"),
     (asyncjobs.TruncatedBodyError, "run it again: what is whole was kept"),
     (asyncjobs.ProtocolError, "try again; if it stays, look at the proxy in between"),
@@ -92,14 +99,22 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
 
 def explain(error: BaseException) -> str:
     """One line: what happened, where, what to do. Safe for a terminal, without a trailing newline."""
-    said = plain(error) or type(error).__name__
+    said = plain(_what(error)) or type(error).__name__
     if not isinstance(error, asyncjobs.AsyncJobsError | OSError | ValueError):
         # Nobody foresaw it, so the class is the best clue there is.
         return (
             f"{type(error).__name__}: {said}; this is a bug in asyncjobs: run it again with -vv and report it"
         )
     advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), None)
-    request_id = getattr(error, "request_id", None)
-    if request_id and isinstance(error, asyncjobs.ServerError):
-        advice = f"{advice} (request id for its administrators: {plain(request_id)})"
+    if isinstance(error, asyncjobs.ServerError) and error.request_id:
+        advice = f"{advice} (request id for its administrators: {plain(error.request_id)})"
     return f"{said}; {advice}" if advice else said
+
+
+def _what(error: BaseException) -> str:
+    """The error's own text; of an exchange the reason first, then the place without its parameters."""
+    if not isinstance(error, asyncjobs.ExchangeError) or not error.url:
+        return str(error)
+    tries = f", {error.attempts} times" if error.attempts > 1 else ""
+    rest = "; not tried again, as too many requests are failing" if error.budget_exhausted else ""
+    return f"{error.reason} [{error.method} {error.url.partition('?')[0]}{tries}]{rest}"

@@ -44,7 +44,7 @@ class Session:
         """The targets of the command line.
 
         Raises:
-            TargetError: One is none, or is on another server.
+            UsageError: One is none, or is on another server.
         """
         return [read_target(text, client.url) for text in texts]
 

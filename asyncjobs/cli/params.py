@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -108,7 +109,9 @@ class _Status(_ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         status = JobStatus(str(value).strip().lower())
         if not status.is_known:
-            self.fail(f"{value!r} is no job status; they are {', '.join(JobStatus)}", param, ctx)
+            near = get_close_matches(status, JobStatus, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(JobStatus)}"
+            self.fail(f"{value!r} is no job status; {hint}", param, ctx)
         return str(status)
 
     def shell_complete(

@@ -12,12 +12,9 @@ from urllib.parse import SplitResult, urlsplit
 import attrs
 
 import asyncjobs
+from asyncjobs.cli.codes import UsageError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-class TargetError(ValueError):
-    """A word that cannot be worked on; the message says why and what is accepted."""
 
 
 def read_target(text: str, url: str) -> asyncjobs.Target:
@@ -26,7 +23,7 @@ def read_target(text: str, url: str) -> asyncjobs.Target:
     A GitLab below a path (`https://host/gitlab`) has that path cut off its addresses.
 
     Raises:
-        TargetError: Not a target, or an address on another host.
+        UsageError: Not a target, or an address on another host.
     """
     text = text.strip()
     if "://" in text:
@@ -34,7 +31,7 @@ def read_target(text: str, url: str) -> asyncjobs.Target:
     try:
         return asyncjobs.parse_target(text)
     except ValueError as error:
-        raise TargetError(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
 def _local_part(text: str, url: str) -> str:
@@ -42,10 +39,10 @@ def _local_part(text: str, url: str) -> str:
         address, home = urlsplit(text), urlsplit(url)
         same = _place(address) == _place(home)
     except ValueError:
-        raise TargetError("not a web address that can be read; give group/app/-/jobs/8 instead") from None
+        raise UsageError("not a web address that can be read; give group/app/-/jobs/8 instead") from None
     if not same:
         # Only the host is repeated: what else stands in a pasted address may be a secret.
-        raise TargetError(
+        raise UsageError(
             f"that address is on {address.hostname or 'no host'}, but the configured GitLab is"
             f" {home.hostname}; choose the server with --url or GITLAB_URL"
         )
@@ -88,7 +85,7 @@ async def select_jobs(
     """All jobs of *targets* that pass *filters*, held in a list because the caller acts on each by name.
 
     Raises:
-        TargetError: More than *most* were found, which is taken for a mistake.
+        UsageError: More than *most* were found, which is taken for a mistake.
     """
     found = Selection()
     async with client.stream_jobs(
@@ -96,7 +93,7 @@ async def select_jobs(
     ) as stream:
         async for ref, job in stream:
             if len(found.jobs) >= most:
-                raise TargetError(f"more than {most:,} jobs match; narrow it with --scope, --name or --ref")
+                raise UsageError(f"more than {most:,} jobs match; narrow it with --scope, --name or --ref")
             found.jobs.append((ref, job))
     found.failures.extend(stream.failures)
     return found

@@ -14,7 +14,7 @@ import click
 
 import asyncjobs
 from asyncjobs.cli import records
-from asyncjobs.cli.codes import ExitCode, explain
+from asyncjobs.cli.codes import ExitCode, UsageError, explain
 from asyncjobs.cli.framework import (
     Session,
     allow_empty_option,
@@ -25,7 +25,7 @@ from asyncjobs.cli.framework import (
     targets_argument,
 )
 from asyncjobs.cli.tables import job_line
-from asyncjobs.cli.targets import Filters, TargetError, select_jobs
+from asyncjobs.cli.targets import Filters, select_jobs
 from asyncjobs.cli.text import count
 
 AT_ONCE = 8
@@ -115,11 +115,11 @@ async def _agreed(verb: str, chosen: list[asyncjobs.JobRef]) -> bool:
     """Ask on the terminal.
 
     Raises:
-        TargetError: Nobody is there to ask.
+        UsageError: Nobody is there to ask.
     """
     what = count(len(chosen), "job")
     if not sys.stdin.isatty():
-        raise TargetError(f"would {verb} {what}; say --yes to do it without being asked")
+        raise UsageError(f"would {verb} {what}; say --yes to do it without being asked")
     shown = ", ".join(str(each) for each in chosen[:3]) + (", …" if len(chosen) > 3 else "")
     return await asyncio.to_thread(click.confirm, f"{verb} {what} ({shown})?", default=False, err=True)
 

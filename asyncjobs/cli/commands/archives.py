@@ -14,7 +14,7 @@ import click
 import asyncjobs
 from asyncjobs.cli import records
 from asyncjobs.cli.bars import SyncBars, summary
-from asyncjobs.cli.codes import ExitCode
+from asyncjobs.cli.codes import ExitCode, UsageError
 from asyncjobs.cli.framework import (
     Session,
     allow_empty_option,
@@ -25,7 +25,6 @@ from asyncjobs.cli.framework import (
     targets_argument,
 )
 from asyncjobs.cli.params import MOMENT, SIZE
-from asyncjobs.cli.targets import TargetError
 from asyncjobs.cli.text import plain, size
 
 _COPY_BYTES = 1024 * 1024
@@ -96,20 +95,20 @@ class Source:
     def __attrs_post_init__(self) -> None:
         by_name = self.ref is not None or self.job_name is not None
         if isinstance(self.target, asyncjobs.JobRef) and by_name:
-            raise TargetError("--ref and --job choose a job of a project; a job was given already")
+            raise UsageError("--ref and --job choose a job of a project; a job was given already")
         if isinstance(self.target, asyncjobs.ProjectRef) and (self.ref is None or self.job_name is None):
-            raise TargetError("of a project, say which archive: --ref BRANCH --job NAME")
+            raise UsageError("of a project, say which archive: --ref BRANCH --job NAME")
         if not isinstance(self.target, asyncjobs.JobRef | asyncjobs.ProjectRef):
-            raise TargetError(f"{self.target} stands for many archives: use `asyncjobs sync`, or name a job")
+            raise UsageError(f"{self.target} stands for many archives: use `asyncjobs sync`, or name a job")
 
     def job(self) -> asyncjobs.JobRef:
         """The job, where it was named.
 
         Raises:
-            TargetError: It was not.
+            UsageError: It was not.
         """
         if not isinstance(self.target, asyncjobs.JobRef):
-            raise TargetError("this needs a job: give group/app/-/jobs/8")
+            raise UsageError("this needs a job: give group/app/-/jobs/8")
         return self.target
 
     def file_name(self, member: str | None) -> str:
@@ -118,7 +117,7 @@ class Source:
             return Path(member).name
         if isinstance(self.target, asyncjobs.JobRef):
             return f"{self.target.job_id}.zip"
-        raise TargetError("say where to put it with -o FILE, or -o - for standard output")
+        raise UsageError("say where to put it with -o FILE, or -o - for standard output")
 
     async def fetch(
         self, client: asyncjobs.Client, path: Path, member: str | None, session: Session
@@ -147,7 +146,7 @@ async def _to_stdout(session: Session, client: asyncjobs.Client, source: Source,
     that breaks in the middle could not be taken back.
     """
     if session.out.is_terminal:
-        raise TargetError("an archive is nothing for a terminal; send standard output to a file or program")
+        raise UsageError("an archive is nothing for a terminal; send standard output to a file or program")
     with tempfile.TemporaryDirectory(prefix="asyncjobs-") as folder:
         file = await source.fetch(client, Path(folder) / "archive", member, session)
         with file.path.open("rb") as stream:
@@ -276,7 +275,7 @@ async def sync(
             **{key: value for key, value in chosen.items() if value is not None},
         )
     except (ValueError, TypeError) as error:
-        raise click.UsageError(str(error)) from None
+        raise UsageError(str(error)) from None
     async with session.client() as client:
         report = await show_sync(
             session, client, session.targets(targets, client), dest, options, as_json=as_json

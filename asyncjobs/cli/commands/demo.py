@@ -22,12 +22,11 @@ from rich.text import Text
 
 import asyncjobs
 from asyncjobs.cli.bars import SyncBars
-from asyncjobs.cli.codes import ExitCode
+from asyncjobs.cli.codes import ExitCode, UsageError
 from asyncjobs.cli.framework import Session, command
 from asyncjobs.cli.output import News
 from asyncjobs.cli.tables import jobs_table
 from asyncjobs.cli.tailview import TailView
-from asyncjobs.cli.targets import TargetError
 from asyncjobs.cli.text import count, duration, size
 
 MARKER = ".asyncjobs-demo"
@@ -77,19 +76,19 @@ def prepare(dest: Path) -> None:
     """Make an empty folder, in place of the one an earlier demo made.
 
     Raises:
-        TargetError: The folder holds something else, or cannot be made.
+        UsageError: The folder holds something else, or cannot be made.
     """
     try:
         if (dest / MARKER).is_file():
             shutil.rmtree(dest)
         dest.mkdir(parents=True, exist_ok=True)
         if any(dest.iterdir()):
-            raise TargetError(f"{dest} is not empty and no demo made it; choose another folder with --dest")
+            raise UsageError(f"{dest} is not empty and no demo made it; choose another folder with --dest")
         (dest / MARKER).write_text(
             "Made by `asyncjobs demo`, which replaces this folder when it runs again.\n"
         )
     except OSError as error:
-        raise TargetError(
+        raise UsageError(
             f"{dest} cannot be written ({error.strerror}); choose a folder with --dest"
         ) from error
 

@@ -86,7 +86,7 @@ async def jobs(
         shown.sort(key=lambda row: (str(row[0].project), -row[0].job_id))
         table = jobs_table(shown, width=session.out.console.width, now=datetime.now(UTC))
         session.out.console.print(table)
-    if cut:
+    if cut and limit is None:
         session.news.warn(f"only the first {count(most, 'job')} shown; --limit 0 shows all")
     session.report(failures)
     return session.result((each.error for each in failures), done=done, allow_empty=allow_empty, what="job")

@@ -11,7 +11,7 @@ import click
 
 import asyncjobs
 from asyncjobs.cli import records
-from asyncjobs.cli.codes import ExitCode, explain
+from asyncjobs.cli.codes import ExitCode, UsageError, explain
 from asyncjobs.cli.framework import (
     Session,
     allow_empty_option,
@@ -212,7 +212,7 @@ async def tail(
             **more,
         )
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise UsageError(str(error)) from None
     lines = LineFilter(include=include, exclude=exclude)
     async with session.client() as client:
         return await follow(

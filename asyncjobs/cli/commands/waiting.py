@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -10,10 +11,9 @@ import click
 
 import asyncjobs
 from asyncjobs.cli import records
-from asyncjobs.cli.codes import ExitCode, exit_code_of_many, explain
+from asyncjobs.cli.codes import ExitCode, UsageError, exit_code_of_many, explain
 from asyncjobs.cli.framework import Session, command, json_option, targets_argument
 from asyncjobs.cli.params import SPAN
-from asyncjobs.cli.targets import TargetError
 from asyncjobs.cli.text import duration, plain
 
 SLOWEST_LOOK = 15.0
@@ -70,10 +70,15 @@ async def wait(
         asked = session.targets(targets, client)
         for each in asked:
             if isinstance(each, asyncjobs.GroupRef):
-                raise TargetError(f"{each}: a group never ends; give projects, pipelines or jobs")
+                raise UsageError(f"{each}: a group never ends; give projects, pipelines or jobs")
 
         async def one(target: asyncjobs.Target) -> Result:
-            watch = Watch(client, interval=interval, wait_for_start=wait_for_start)
+            watch = Watch(
+                client,
+                interval=interval,
+                wait_for_start=wait_for_start,
+                on_change=lambda subject, status: session.news.say(f"{subject} {plain(status)}"),
+            )
             try:
                 async with asyncio.timeout(max_wait):
                     result = await watch.run(await _subject(client, target, ref))
@@ -118,10 +123,18 @@ class NoPipeline(asyncjobs.AsyncJobsError):
 class Watch:
     """Looks at one job or pipeline until it is over, ever more rarely while nothing changes."""
 
-    def __init__(self, client: asyncjobs.Client, *, interval: float, wait_for_start: bool) -> None:
+    def __init__(
+        self,
+        client: asyncjobs.Client,
+        *,
+        interval: float,
+        wait_for_start: bool,
+        on_change: Callable[[Subject, str], None],
+    ) -> None:
         self._client = client
         self._interval = interval
         self._wait_for_start = wait_for_start
+        self._on_change = on_change
         self.last_status = ""
 
     async def run(self, ref: Subject) -> Result:
@@ -145,6 +158,7 @@ class Watch:
                     return Result(ref, value)
                 if value.status != self.last_status:
                     self.last_status, pause = str(value.status), self._interval
+                    self._on_change(ref, self.last_status)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, max(SLOWEST_LOOK, self._interval))
 

@@ -57,8 +57,14 @@ def test_code_of_partial_failures(errors: list[BaseException | None], done: int,
 def test_an_explanation_says_what_where_and_what_to_do() -> None:
     """The library's text comes first, then advice for the kind of error."""
     line = explain(UNAUTHORISED)
-    assert line.startswith("GET https://g/api/v4/job: 401 Unauthorized; ")
+    assert line.startswith("401 Unauthorized [GET https://g/api/v4/job]; ")
     assert "GITLAB_TOKEN" in line
+
+
+def test_an_explanation_of_many_attempts_counts_them() -> None:
+    """How often it was tried is said; the parameters of a listing are left out."""
+    error = asyncjobs.ConnectError("refused", method="GET", url="https://g/jobs?per_page=100", attempts=3)
+    assert explain(error).startswith("refused [GET https://g/jobs, 3 times]; ")
 
 
 def test_a_servers_request_id_is_passed_on() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 import asyncjobs
+from asyncjobs.cli.codes import UsageError
 from asyncjobs.cli.framework import expand_stdin
-from asyncjobs.cli.targets import TargetError, read_target
+from asyncjobs.cli.targets import read_target
 
 HOME = "https://gitlab.example.com"
 
@@ -38,13 +39,13 @@ def test_targets_of_the_configured_server(text: str, target: asyncjobs.Target) -
 )
 def test_addresses_elsewhere_are_refused(text: str) -> None:
     """Another host, port or scheme is refused, and the refusal says how to choose a server."""
-    with pytest.raises(TargetError, match="--url"):
+    with pytest.raises(UsageError, match="--url"):
         read_target(text, HOME)
 
 
 def test_a_refusal_repeats_no_secret() -> None:
     """What stands in a pasted address beside its host is not repeated."""
-    with pytest.raises(TargetError) as caught:
+    with pytest.raises(UsageError) as caught:
         read_target("https://me:glpat-secret@evil.test/group/app?private_token=glpat-secret", HOME)
     assert "glpat" not in str(caught.value)
     assert "evil.test" in str(caught.value)
@@ -63,7 +64,7 @@ def test_a_gitlab_below_a_path() -> None:
 )
 def test_what_is_no_target_is_refused(text: str) -> None:
     """Anything else is one clear refusal."""
-    with pytest.raises(TargetError):
+    with pytest.raises(UsageError):
         read_target(text, HOME)
 
 
