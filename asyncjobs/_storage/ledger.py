@@ -101,6 +101,15 @@ class Ledger:
     def _rows(self) -> list[FileRow]:
         return [_file_row(each) for each in self._connection.execute("SELECT * FROM files ORDER BY path")]
 
+    async def owners(self) -> list[tuple[str, int]]:
+        """Each path with the job it belongs to; files out of one archive as the folder they share."""
+        return await self._hops.call(self._owners)
+
+    def _owners(self) -> list[tuple[str, int]]:
+        # A member's path is its folder, a slash, and its name in the archive.
+        folder = "CASE WHEN member = '' THEN path ELSE substr(path, 1, length(path) - length(member) - 1) END"
+        return list(self._connection.execute(f"SELECT DISTINCT {folder}, job_id FROM files"))  # noqa: S608 -- constant
+
     async def put(self, row: FileRow) -> None:
         """Insert or replace one row, durably."""
         await self._hops.call(self._put, row)

@@ -1,0 +1,181 @@
+"""One archive, or one file out of an archive, to one place on the disk.
+
+GitLab: https://docs.gitlab.com/api/job_artifacts/
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from asyncjobs._api import Api
+from asyncjobs._artifacts.meter import Bandwidth, Meter
+from asyncjobs._artifacts.sources import (
+    is_missing,
+    job_source,
+    member_source,
+    missing,
+    now,
+    read_job,
+    ref_source,
+    resolve_ref,
+    why_missing,
+)
+from asyncjobs._artifacts.transfer import Source, fetch_whole
+from asyncjobs._errors import NotFoundError
+from asyncjobs._manifest import missing_reason
+from asyncjobs._models import ArtifactFile, DownloadProgress, Job, JobRef
+from asyncjobs._storage import Storage
+
+OnProgress = Callable[[DownloadProgress], object]
+StrPath = str | os.PathLike[str]
+
+
+async def download_artifacts(
+    api: Api,
+    storage: Storage,
+    project: int | str,
+    job_id: int,
+    dest: StrPath,
+    *,
+    on_progress: OnProgress | None = None,
+) -> ArtifactFile:
+    """Download a job's archive to the file *dest*: streamed, resumed, verified, and named last.
+
+    A file that is there is replaced once the new one is whole. What a broken or cancelled call leaves is
+    `.NAME.*.part` beside it, which the next call for the same archive goes on with.
+
+    Args:
+        api: The endpoints.
+        storage: The disk.
+        project: Id or full path.
+        job_id: The job.
+        dest: A file; its folder must exist. A folder, device, pipe or socket is refused before anything
+            is sent.
+        on_progress: Called with a `DownloadProgress` about every MiB; it must return at once.
+
+    Raises:
+        ArtifactMissingError: There is no archive; `.reason` says why.
+        NotFoundError: No such job, or the token may not see it.
+        ForbiddenError: The token may not read the archive.
+        IntegrityError: What arrived is not what was announced; nothing is kept.
+        DestinationError: *dest* cannot be written; `DiskFullError` when the disk is full.
+        RequestError, ResponseError: The retry policy is used up; what arrived is kept for the next call.
+
+    Cancellation: *dest* is as it was; the bytes so far are kept for the next call when they can be resumed.
+    GitLab: https://docs.gitlab.com/api/job_artifacts/#download-job-artifacts-by-job-id
+    """
+    folder, _ = await storage.open_destination(dest)
+    await folder.close()  # asked early; opened again when there is something to write
+    ref = JobRef(project, job_id)
+    return await _download_job(api, storage, ref, await read_job(api, ref), dest, on_progress)
+
+
+async def _download_job(
+    api: Api, storage: Storage, ref: JobRef, job: Job | None, dest: StrPath, on_progress: OnProgress | None
+) -> ArtifactFile:
+    if job is not None and job.artifacts_file is None:
+        raise missing(ref, missing_reason(job, now=now(api)) or "none")
+    failure: NotFoundError
+    try:
+        return await _to_file(storage, api, job_source(api, ref, job), ref, dest, on_progress)
+    except NotFoundError as error:
+        if not is_missing(error):
+            raise
+        failure = error
+    reason = await why_missing(api, ref)
+    raise failure if reason is None else missing(ref, reason)
+
+
+async def download_ref_artifacts(
+    api: Api,
+    storage: Storage,
+    project: int | str,
+    ref: str,
+    job_name: str,
+    dest: StrPath,
+    *,
+    on_progress: OnProgress | None = None,
+) -> ArtifactFile:
+    """Download the archive of the newest successful pipeline of a branch or tag.
+
+    The branch is resolved to a job id first, so that a resume cannot mix two archives; only when the token
+    may not list pipelines is the server asked by ref, and then nothing is resumed.
+
+    Args:
+        api: The endpoints.
+        storage: The disk.
+        project: Id or full path.
+        ref: Branch or tag; no commit.
+        job_name: The job in the pipeline.
+        dest: As for `download_artifacts`.
+        on_progress: As for `download_artifacts`.
+
+    Raises:
+        NotFoundError: No successful pipeline, no such job in the newest one, or no archive.
+        ArtifactError, RequestError, ResponseError: As for `download_artifacts`.
+
+    Cancellation: as for `download_artifacts`.
+    GitLab: https://docs.gitlab.com/api/job_artifacts/#download-job-artifacts-by-reference-name
+    """
+    folder, _ = await storage.open_destination(dest)
+    await folder.close()
+    found = await resolve_ref(api, project, ref, job_name)
+    if found is not None:
+        return await _download_job(api, storage, *found, dest, on_progress)
+    return await _to_file(storage, api, ref_source(api, project, ref, job_name), None, dest, on_progress)
+
+
+async def download_artifact_member(
+    api: Api,
+    storage: Storage,
+    project: int | str,
+    job_id: int,
+    member: str,
+    dest: StrPath,
+    *,
+    on_progress: OnProgress | None = None,
+) -> ArtifactFile:
+    """Download one file out of a job's archive. Its byte count is checked; nothing is resumed.
+
+    Args:
+        api: The endpoints.
+        storage: The disk.
+        project: Id or full path.
+        job_id: The job.
+        member: The file's path in the archive.
+        dest: As for `download_artifacts`.
+        on_progress: As for `download_artifacts`.
+
+    Raises:
+        NotFoundError: No such job, archive or file.
+        ArtifactError, RequestError, ResponseError: As for `download_artifacts`.
+
+    Cancellation: *dest* is as it was and nothing is kept.
+    GitLab: https://docs.gitlab.com/api/job_artifacts/#download-a-single-artifact-file-by-job-id
+    """
+    ref = JobRef(project, job_id)
+    return await _to_file(storage, api, member_source(api, ref, member, None), ref, dest, on_progress)
+
+
+async def _to_file(
+    storage: Storage,
+    api: Api,
+    source: Source,
+    ref: JobRef | None,
+    dest: StrPath,
+    on_progress: OnProgress | None,
+) -> ArtifactFile:
+    folder, name = await storage.open_destination(dest)
+    try:
+        path = folder.path / name
+        meter = Meter(Bandwidth(api.clock, None), ref, path, on_progress)
+        fetched = await fetch_whole(api, folder, name, source, meter, fsync=True)
+        try:
+            await fetched.part.place(name, sync=True)
+        except BaseException:
+            await fetched.part.release()
+            raise
+        return ArtifactFile(path, fetched.size, fetched.sha256)
+    finally:
+        await folder.close()
