@@ -21,9 +21,6 @@ class Body:
         self,
         reply: Reply,
         *,
-        method: str,
-        url: str,
-        from_api: bool,
         clock: Clock,
         timeouts: Timeouts | None,
         count: Callable[[int], None],
@@ -32,18 +29,21 @@ class Body:
         self.status = reply.status
         self.headers: Mapping[str, str] = reply.headers
         """Lower-case names; repeated ones joined with a comma."""
-        self.from_api = from_api
+        self.from_api = reply.hop.trusted
         """False when another origin answered, as object storage does after a redirect."""
         self.received = 0
         """Body bytes so far, as they crossed the network."""
-        self.method = method
-        self.url = url
-        """Safe to print."""
+        self.method = reply.hop.method
         self._reply = reply
         self._clock = clock
         self._timeouts = timeouts
         self._count = count
         self._ratio_limit = ratio_limit
+
+    @property
+    def url(self) -> str:
+        """What answered, safe to print."""
+        return self._reply.hop.shown
 
     @property
     def framing(self) -> Framing:

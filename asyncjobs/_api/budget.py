@@ -59,11 +59,13 @@ class Budget:
         self._index = Window(limits.jobs_index_per_minute)
         self._server = ServerWindow()
         self._counts = {each: _Counts() for each in EndpointClass}
-        self._server_ahead = 0.0
-        """Seconds by which the server's clock is ahead of ours; its minutes are the ones that count."""
+        self._epoch_offset = clock.time() - clock.monotonic()
+        """Makes the server's wall clock out of our monotonic one: its minutes are the ones that count,
+        and a step of this machine's wall clock must neither open nor hold a window."""
 
     def _ask(self, endpoint: EndpointClass) -> float:
-        now, epoch = self._clock.monotonic(), self._clock.time() + self._server_ahead
+        now = self._clock.monotonic()
+        epoch = now + self._epoch_offset
         wait = max(self._minute.ask(epoch), self._server.ask(now))
         if endpoint is EndpointClass.JOBS_INDEX:
             wait = max(wait, self._index.ask(epoch))
@@ -123,14 +125,15 @@ class Budget:
         self._gates[endpoint].close(now, seconds)
         self._turnstiles[endpoint].expire(self._gates[endpoint].closed_for(now))
 
-    def observe(
-        self, endpoint: EndpointClass, facts: RateFacts, server_time: float | None, *, good: bool
-    ) -> None:
-        """Learn from the headers of an answer of the API."""
-        now = self._clock.monotonic()
+    def set_server_time(self, server_time: float | None) -> None:
+        """Learn the server's clock from an answer that just came: its minutes are the ones that count."""
         if server_time is not None:
             # Date has whole seconds: on average the true time is half a second later.
-            self._server_ahead = server_time + 0.5 - self._clock.time()
+            self._epoch_offset = server_time + 0.5 - self._clock.monotonic()
+
+    def observe(self, endpoint: EndpointClass, facts: RateFacts, *, good: bool) -> None:
+        """Learn from the headers of an answer of the API."""
+        now = self._clock.monotonic()
         under_way = sum(gate.on_the_wire for gate in self._gates.values()) - 1
         self._server.observe(now, remaining=facts.remaining, reset_in=facts.reset_in, under_way=under_way)
         if good and facts.remaining == 0 and facts.reset_in is not None:

@@ -31,7 +31,7 @@ from asyncjobs._errors import (
 )
 from asyncjobs._models.calls import EndpointClass, Kind
 from asyncjobs._options import RetryPolicy, Timeouts
-from asyncjobs._protocol.answers import rate_facts, request_id, response_error, server_time
+from asyncjobs._protocol.answers import rate_facts, request_id, response_error, server_time, speaks_of_limits
 from asyncjobs._protocol.bodies import MAX_ERROR_BYTES, MAX_JSON_BYTES, OFF_LOOP_BYTES, BodyError
 from asyncjobs._protocol.redirects import FOLLOWED, RefusedRedirect, next_hop
 from asyncjobs._protocol.requests import Request
@@ -79,6 +79,7 @@ class Exchange:
         self._user_agent = user_agent
         self._decoding: ThreadPoolExecutor | None = None
         self._closed = False
+        self._last_date: str | None = None
 
     def attempts(self, kind: Kind, endpoint: EndpointClass, *, call: str) -> Attempts:
         """The retry state of one new call."""
@@ -206,9 +207,6 @@ class Exchange:
                     raise await self._error(reply, hop)
                 yield Body(
                     reply,
-                    method=hop.method,
-                    url=hop.shown,
-                    from_api=hop.trusted,
                     clock=self.clock,
                     timeouts=None if lane is Lane.CONTROL else self._timeouts,
                     count=lambda size: self.budget.received(_class_of(request, hop), size),
@@ -256,9 +254,9 @@ class Exchange:
                 logger.debug("%s %s: %s (attempt %d)", hop.method, hop.shown, error.reason, attempt)
                 raise
             seconds = self.clock.monotonic() - began
-            logger.debug(
-                "%s %s -> %d in %.3f s (attempt %d)", hop.method, hop.shown, reply.status, seconds, attempt
-            )
+            if logger.isEnabledFor(logging.DEBUG):
+                told = (hop.method, hop.shown, reply.status, seconds, attempt)
+                logger.debug("%s %s -> %d in %.3f s (attempt %d)", *told)
             if hop.trusted:
                 self._learn(request, reply)
             if reply.status not in FOLLOWED:
@@ -283,7 +281,7 @@ class Exchange:
         return Hop(
             method=request.method,
             url=url,
-            shown=self._scrub(safe_url(url)),
+            show=self._shown,
             scheme=origin.scheme,
             host=origin.host,
             headers=headers,
@@ -314,9 +312,14 @@ class Exchange:
         )
 
     def _learn(self, request: Request, reply: Reply) -> None:
-        facts = rate_facts(reply.headers, now=self.clock.time())
-        good = reply.status < 400
-        self.budget.observe(request.endpoint, facts, server_time(reply.headers), good=good)
+        """Take what the headers say about time and limits; most answers say nothing new."""
+        date = reply.headers.get("date")
+        if date is not None and date != self._last_date:
+            self._last_date = date
+            self.budget.set_server_time(server_time(reply.headers))
+        if speaks_of_limits(reply.headers):
+            facts = rate_facts(reply.headers, now=self.clock.time())
+            self.budget.observe(request.endpoint, facts, good=reply.status < 400)
 
     async def _error(self, reply: Reply, hop: Hop) -> ResponseError:
         """The typed error of an answer; its body is read as far as it is short and arrives."""
@@ -352,6 +355,9 @@ class Exchange:
         if reply.status == 401 and self._credential is None:
             return "no token was given"
         return ""
+
+    def _shown(self, url: str) -> str:
+        return self._scrub(safe_url(url))
 
     def _scrub(self, text: str) -> str:
         return text if self._credential is None else self._credential.scrub(text)

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 import attrs
 
 from asyncjobs._api.endpoints import Endpoints
-from asyncjobs._models import GroupRef, Job, JobRef, PipelineRef, ProjectRef, Target
+from asyncjobs._models import GroupRef, Job, JobRef, PipelineRef, Project, ProjectRef, Target, job_refs
 from asyncjobs._options import Scope, scope_values
 
 
@@ -30,6 +30,11 @@ class JobFilter:
     """Glob over the job's name, case-sensitive."""
     since: datetime | None = None
     """Created at or after this moment."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Every job is meant."""
+        return not self.scope and self.ref is None and self.name is None and self.since is None
 
     def matches(self, job: Job) -> bool:
         """Whether *job* is meant."""
@@ -76,7 +81,7 @@ class Api(Endpoints):
         async for project in self.iter_group_projects(
             target.group, include_subgroups=target.include_subgroups
         ):
-            yield ProjectRef(project.path_with_namespace or project.id)
+            yield _project_ref(project)
 
     async def _project_pages(
         self, target: ProjectRef, wanted: JobFilter, *, include_retried: bool
@@ -112,5 +117,14 @@ class Api(Endpoints):
                 yield named
 
 
+def _project_ref(project: Project) -> ProjectRef:
+    """By path, which people read, unless the server's path is none."""
+    try:
+        return ProjectRef(project.path_with_namespace or project.id)
+    except ValueError:
+        return ProjectRef(project.id)
+
+
 def _named(project: int | str, page: list[Job], wanted: JobFilter) -> list[tuple[JobRef, Job]]:
-    return [(JobRef(project, job.id), job) for job in page if wanted.matches(job)]
+    meant = page if wanted.is_empty else [job for job in page if wanted.matches(job)]
+    return list(zip(job_refs(project, [job.id for job in meant]), meant, strict=True))

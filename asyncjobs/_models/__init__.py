@@ -27,6 +27,7 @@ from asyncjobs._models.refs import (
     Target,
     as_target,
     check_full_path,
+    job_refs,
     parse_target,
 )
 from asyncjobs._models.reports import (
@@ -97,5 +98,6 @@ __all__ = [
     "User",
     "as_target",
     "check_full_path",
+    "job_refs",
     "parse_target",
 ]

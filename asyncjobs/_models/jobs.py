@@ -21,6 +21,10 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """An aware datetime; a time without an offset is refused, since it could mean anything."""
 
 
+Id = Annotated[int, msgspec.Meta(gt=0)]
+"""A number GitLab gave; what is not positive is no id, and would be refused when it is asked for."""
+
+
 @attrs.frozen(kw_only=True)
 class User:
     """Who started a job, as much of the profile as the token may see."""
@@ -60,7 +64,7 @@ class Commit:
 class Pipeline:
     """A pipeline, in the short form inside a job or the long form of its own endpoint."""
 
-    id: int
+    id: Id
     status: JobStatus
     iid: int | None = None
     project_id: int | None = None
@@ -150,7 +154,7 @@ class JobProject:
 class JobBasic:
     """What a job and a bridge have in common."""
 
-    id: int
+    id: Id
     status: JobStatus
     name: str
     stage: str | None = None
@@ -215,7 +219,7 @@ class Bridge(JobBasic):
 class Project:
     """A project, in the short form of listings or the long form of its own endpoint."""
 
-    id: int
+    id: Id
     path_with_namespace: str | None = None
     name: str | None = None
     path: str | None = None

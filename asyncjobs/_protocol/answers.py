@@ -42,6 +42,14 @@ class RateFacts:
     """Seconds until the window ends, between 1 and 300, or None."""
 
 
+_LIMIT_HEADERS = ("retry-after", "ratelimit-remaining", "ratelimit-reset", "ratelimit-resettime")
+
+
+def speaks_of_limits(headers: Mapping[str, str]) -> bool:
+    """Whether `rate_facts` would find anything."""
+    return any(name in headers for name in _LIMIT_HEADERS)
+
+
 def rate_facts(headers: Mapping[str, str], *, now: float) -> RateFacts:
     """Read Retry-After and the RateLimit headers; *now* is used where the answer has no Date."""
     date = _http_date(headers.get("date"))

@@ -135,6 +135,8 @@ def safe_url(url: str) -> str:
 
 def printable(text: str, *, limit: int = 200) -> str:
     """*text* on one line, without anything that could drive a terminal, cut to *limit* characters."""
+    if text.isprintable() and len(text) <= limit and "  " not in text:
+        return text.strip()
     clean = "".join(c if c.isprintable() else " " for c in text[: limit * 4])
     clean = " ".join(clean.split())
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."

@@ -59,10 +59,10 @@ class Hop:
     """One request on the wire, complete down to its bytes."""
 
     method: str
-    url: str
+    url: str = attrs.field(repr=False)
     """Percent-encoded; sent byte for byte."""
-    shown: str
-    """The same, safe to print."""
+    show: Callable[[str], str] = attrs.field(repr=False)
+    """Makes a URL safe to print; called only when something is printed."""
     scheme: str
     host: str
     headers: Mapping[str, str] = attrs.field(repr=False)
@@ -72,6 +72,11 @@ class Hop:
     """Over a connection of its own, which nobody could have closed meanwhile."""
     trusted: bool = True
     """It goes to the API's own origin, where a client certificate may be shown."""
+
+    @property
+    def shown(self) -> str:
+        """The URL, safe to print."""
+        return self.show(self.url)
 
 
 class Transport:
