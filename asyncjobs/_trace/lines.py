@@ -83,14 +83,15 @@ class LineParser:
 
     Args:
         offset: Position of the first byte that will be fed; it should begin a line.
+        number: How many lines came before it.
         max_line: Bytes after which a line is delivered in parts. Memory is at most about twice this,
             and that only while such a line is incomplete.
     """
 
-    def __init__(self, *, offset: int = 0, max_line: int = MAX_LINE_BYTES) -> None:
+    def __init__(self, *, offset: int = 0, number: int = 0, max_line: int = MAX_LINE_BYTES) -> None:
         self._offset = offset
         self._max = max_line
-        self._number = 0
+        self._number = number
         self._rest = bytearray()
         self._stamped: bool | None = None
         self._part_of_line = False
@@ -103,6 +104,11 @@ class LineParser:
     def offset(self) -> int:
         """Position after the last byte that came out in some line's `raw`."""
         return self._offset
+
+    @property
+    def number(self) -> int:
+        """The number of the newest line."""
+        return self._number
 
     @property
     def pending_bytes(self) -> int:

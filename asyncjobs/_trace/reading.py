@@ -148,11 +148,17 @@ class TraceReader:
         """The last answers contradicted what was delivered."""
         return self._doubts > 0 or self._recheck is not None
 
-    def ask(self, *, final: bool = False) -> Ask:
+    @property
+    def wants_check(self) -> bool:
+        """The next ask compares the whole log; it need not wait for a push."""
+        return self._recheck is not None
+
+    def ask(self, *, final: bool = False, archived: bool = False) -> Ask:
         """Say what to request next.
 
         Args:
-            final: The job is over, so its log may be archived and served in another way.
+            final: The job is over, so its log may come in another way than before.
+            archived: The job's record names its archived log: only then is `Range` worth a try.
         """
         if self._recheck is not None:
             return Ask()
@@ -165,9 +171,9 @@ class TraceReader:
         sample = place.sample(overlap)
         start = place.offset - len(sample)
         if self._delivery is Delivery.WHOLE:
-            if final and place.offset and self._range_works:
+            if archived and place.offset and self._range_works:
                 return Ask(range_start=start, if_none_match=self._etag)
-            if final or self._alike(sample):
+            if self._alike(sample):
                 return Ask(if_none_match=self._etag)
             # Old servers ignore the parameters; one that was upgraded shows itself by obeying.
             return Ask(start, WINDOW_BYTES, None, self._etag)

@@ -69,7 +69,7 @@ def read(
     break_after: int | None = None,
 ) -> tuple[bytes, Result | None, Reset | None]:
     """One exchange: what it gave, what it meant, and the reset that followed."""
-    ask = reader.ask(final=final)
+    ask = reader.ask(final=final, archived=final)
     status, headers, body = server.get(ask)
     answer = reader.answer(ask, status, headers, final=final)
     out = b""
@@ -322,12 +322,12 @@ def test_odd_partial_answers_are_not_spliced(headers: dict[str, str]) -> None:
     reader = TraceReader(memory=OriginMemory())
     reader._learn(Delivery.WHOLE, final=True)
     read(reader, Server("whole", lines(100)), final=True)
-    ask = reader.ask(final=True)
+    ask = reader.ask(final=True, archived=True)
     assert ask.range_start is not None
     answer = reader.answer(ask, 206, headers, final=True)
     assert answer.feed(b"some other part") == b""
     assert answer.end() == (b"", Result.UNPROVEN)
-    assert reader.ask(final=True).range_start is None
+    assert reader.ask(final=True, archived=True).range_start is None
 
 
 def test_shortness_of_a_cut_body_proves_nothing() -> None:

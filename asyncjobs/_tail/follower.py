@@ -1,0 +1,139 @@
+"""The life of one tail: wait for the job to start, poll its trace at the runner's pace, end it rightly.
+
+The decisions are in `asyncjobs._trace`; here they are carried out in order. A tail ends by returning the
+job it read to the last byte, or by raising; it never just stops.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from asyncjobs._api import Api
+from asyncjobs._errors import AsyncJobsError, TraceError
+from asyncjobs._models import Job, TraceChunk
+from asyncjobs._options import TailOptions
+from asyncjobs._tail.reads import Polled, memory_of, poll, quietly
+from asyncjobs._tail.watch import JobWatch
+from asyncjobs._trace.ending import Ending, Patience, Phase, phase_of
+from asyncjobs._trace.pace import Pace
+from asyncjobs._trace.place import Place
+from asyncjobs._trace.reading import Reset, Result, TraceReader
+
+PERSIST_SECONDS = 10.0
+"""How long a log has to contradict what was delivered before that is believed."""
+
+DOUBT_DELAY = 4.0
+"""Longest wait, in seconds, between polls while there is a contradiction."""
+
+
+class Sink(Protocol):
+    """Where a tail's bytes go."""
+
+    async def chunk(self, chunk: TraceChunk) -> None:
+        """Take the next bytes; waiting here holds the tail back."""
+        ...
+
+    async def reset(self, reset: Reset) -> None:
+        """Bytes after `reset.offset` were given before and are no longer true; others follow."""
+        ...
+
+
+class Follower:
+    """Follows the trace of one job whose status somebody else keeps up to date in *watch*."""
+
+    def __init__(
+        self, api: Api, watch: JobWatch, *, options: TailOptions, place: Place | None = None
+    ) -> None:
+        self._api = api
+        self._watch = watch
+        self._options = options
+        self._pace = Pace(api.random, min_interval=options.min_interval, max_interval=options.max_interval)
+        self._patience = Patience()
+        self._ending: Ending | None = None
+        self.reader = TraceReader(place, memory_of(api))
+        self.polls = 0
+
+    async def run(self, sink: Sink) -> Job:
+        """Follow to the end and give the job's last record.
+
+        A job that waits for a person or a date is given as it is, unless the options say to wait.
+
+        Raises:
+            AsyncJobsError: The trace or the status can no longer be read, or never becomes stable.
+
+        Cancellation: what was given to the sink is what the reader's place says.
+        """
+        await self._watch.known(self._api.clock)
+        while True:
+            if self._watch.failure is not None:
+                raise self._watch.failure
+            # The status is known before the read begins: only then does its end mean the end.
+            job = self._watch.job
+            assert job is not None
+            phase = phase_of(job, wait_for_start=self._options.wait_for_start)
+            if phase in {Phase.BLOCKED, Phase.EMPTY}:
+                return job
+            if phase is Phase.WAITING:
+                await self._watch.wait(self._api.clock, None)
+                continue
+            delay = await self._read(job, sink, final=phase is Phase.FINAL)
+            if delay is None:
+                return job
+            await self._wait(delay, final=phase is Phase.FINAL)
+
+    async def _wait(self, delay: float, *, final: bool) -> None:
+        if final:
+            # Updates of an ended job bring the size of its archived log, and no hurry.
+            await self._api.clock.sleep(delay)
+        else:
+            await self._watch.wait(self._api.clock, delay)
+
+    async def _read(self, job: Job, sink: Sink, *, final: bool) -> float | None:
+        """Poll once; give the seconds until the next poll, or None at the end."""
+        asked = self._api.clock.monotonic()
+        self.polls += 1
+        persist = PERSIST_SECONDS if self._options.settle else 0.0
+        outcome = await quietly(
+            poll(self._api, self._watch.ref, self.reader, sink.chunk, job=job, persist=persist)
+        )
+        if not isinstance(outcome, Polled):
+            return self._failed(outcome, final=final)
+        self._patience.worked()
+        if outcome.reset is not None:
+            await sink.reset(outcome.reset)
+        now = self._api.clock.monotonic()
+        if final:
+            return self._settle(outcome, job, now)
+        if outcome.result is Result.MORE or outcome.reset is not None:
+            return 0.0
+        delay = self._pace.polled(asked, now, grew=outcome.new_bytes > 0)
+        return min(delay, DOUBT_DELAY) if self.reader.in_doubt else delay
+
+    def _failed(self, error: AsyncJobsError, *, final: bool) -> float:
+        if self._patience.failed(error):
+            raise error
+        if final:
+            step = self._end().trouble(str(error))
+            if step.failed is not None:
+                raise error
+        return self._pace.failed()
+
+    def _end(self) -> Ending:
+        if self._ending is None:
+            first = self._watch.first_job
+            seen_over = first is not None and first.status.is_final
+            self._ending = Ending(settle=self._options.settle, over_at_first_sight=seen_over)
+        return self._ending
+
+    def _settle(self, outcome: Polled, job: Job, now: float) -> float | None:
+        if outcome.reset is not None:
+            return 0.0
+        newest = self._watch.job or job
+        step = self._end().read(
+            outcome.result, now, offset=self.reader.place.offset, job=newest, in_doubt=self.reader.in_doubt
+        )
+        if step.failed is not None:
+            raise TraceError(f"the trace of {self._watch.ref} is not whole: {step.failed}")
+        if step.done:
+            return None
+        return min(step.delay, DOUBT_DELAY) if self.reader.in_doubt else step.delay

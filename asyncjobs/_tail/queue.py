@@ -1,0 +1,101 @@
+"""Events from many tails to one consumer: bounded in bytes, fair, and closed with or without an error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class EventQueue(Generic[T]):
+    """Batches in, single events out.
+
+    Args:
+        limit: Weight (bytes of log) that may wait; whoever brings more waits until it was taken. One
+            batch is always let in, however heavy.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._weight = 0
+        self._batches: deque[tuple[deque[T], int]] = deque()
+        self._current: deque[T] = deque()
+        self._putters: deque[asyncio.Future[None]] = deque()
+        self._getter: asyncio.Future[None] | None = None
+        self._closed = False
+        self._error: BaseException | None = None
+
+    async def put(self, batch: list[T], weight: int) -> None:
+        """Add events; waits in line while the queue is full.
+
+        Cancellation: the batch was not added.
+        """
+        if not batch:
+            return
+        if self._putters or self._weight >= self._limit:
+            turn = asyncio.get_running_loop().create_future()
+            self._putters.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn in self._putters:
+                    self._putters.remove(turn)
+                else:
+                    self._next_putter()
+                raise
+        self._batches.append((deque(batch), weight))
+        self._weight += weight
+        self._ring()
+        self._next_putter()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Nothing more comes; what is there can still be taken, then *error* is raised if there is one."""
+        self._closed = True
+        self._error = error
+        self._ring()
+
+    async def get(self) -> T:
+        """The next event.
+
+        Raises:
+            StopAsyncIteration: Closed and empty.
+            BaseException: Closed with this error, and empty.
+
+        Cancellation: nothing is lost.
+        """
+        while not self._current:
+            if self._batches:
+                self._current, weight = self._batches.popleft()
+                self._weight -= weight
+                self._next_putter()
+                break
+            if self._closed:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            self._getter = asyncio.get_running_loop().create_future()
+            try:
+                await self._getter
+            finally:
+                self._getter = None
+        return self._current.popleft()
+
+    def _next_putter(self) -> None:
+        while self._putters and self._weight < self._limit:
+            turn = self._putters.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def _ring(self) -> None:
+        if self._getter is not None and not self._getter.done():
+            self._getter.set_result(None)
+
+
+def only_error(error: BaseException) -> BaseException:
+    """The one error inside nested groups of one: callers asked for events, not for our task group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

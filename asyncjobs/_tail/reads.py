@@ -1,0 +1,240 @@
+"""Single reads of a trace: one poll of a tail, a part from an offset, the whole log.
+
+Sends what `asyncjobs._trace.reading` asks for and lets it judge the answer as it streams past.
+GitLab: https://docs.gitlab.com/api/jobs/#retrieve-a-job-log-file
+"""
+
+from __future__ import annotations
+
+import weakref
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import attrs
+
+from asyncjobs._api import Api
+from asyncjobs._errors import AsyncJobsError, RequestError, ResponseError, TraceTooLargeError
+from asyncjobs._models import Job, JobRef, TraceChunk
+from asyncjobs._trace.reading import WINDOW_BYTES, OriginMemory, Reset, Result, TraceReader
+
+MAX_WHOLE_BYTES: Final = 128 << 20
+"""Most bytes a read into memory gives: GitLab's own limit for a log is 100 MB."""
+
+_BEYOND: Final = 1 << 40
+"""An offset after the end of every log: a server that knows windows answers with nothing."""
+
+_memories: weakref.WeakKeyDictionary[Api, OriginMemory] = weakref.WeakKeyDictionary()
+
+
+def memory_of(api: Api) -> OriginMemory:
+    """What the tails of one client have learned about its server."""
+    return _memories.setdefault(api, OriginMemory())
+
+
+@attrs.frozen
+class Polled:
+    """What one poll brought."""
+
+    result: Result
+    new_bytes: int
+    wire_bytes: int
+    reset: Reset | None
+
+
+async def poll(
+    api: Api,
+    ref: JobRef,
+    reader: TraceReader,
+    take: Callable[[TraceChunk], Awaitable[None]],
+    *,
+    job: Job | None = None,
+    persist: float = 10.0,
+) -> Polled:
+    """Read once, hand over what is new, and say what the answer meant.
+
+    Args:
+        api: The client's endpoints.
+        ref: The job.
+        reader: Where the tail stands; it moves with every byte handed over.
+        take: Gets each piece of new bytes; while it waits, the body waits.
+        job: The job's record as it was before this read.
+        persist: Seconds a contradiction has to last before the past is checked.
+
+    Raises:
+        RequestError, ResponseError: This read failed; what was handed over stays, and the next read
+            goes on after it.
+    """
+    final = job is not None and job.status.is_final
+    archived = final and job is not None and job.trace_size_bytes is not None
+    ask = reader.ask(final=final, archived=archived)
+    new = wire = 0
+    async with api.open_trace(
+        ref, offset=ask.offset, limit=ask.limit, range_start=ask.range_start, if_none_match=ask.if_none_match
+    ) as body:
+        answer = reader.answer(ask, body.status, body.headers, final=final)
+        try:
+            if not answer.is_settled:
+                async for piece in body:
+                    fresh = answer.feed(piece)
+                    if fresh:
+                        new += len(fresh)
+                        await take(TraceChunk(reader.place.offset - len(fresh), fresh))
+                    if answer.is_settled:
+                        break
+            held, result = answer.end(proven=body.framing != "close")
+        except BaseException:
+            answer.broken()
+            raise
+        wire = body.received
+        if held:
+            new += len(held)
+            await take(TraceChunk(reader.place.offset - len(held), held))
+    erased = job is not None and job.erased_at is not None
+    reset = reader.conclude(result, api.clock.monotonic(), persist=persist, erased=erased)
+    return Polled(result, new, wire, reset)
+
+
+async def get_trace(api: Api, project: int | str, job_id: int, *, max_bytes: int = MAX_WHOLE_BYTES) -> bytes:
+    """Read a whole trace into memory; empty when the job has none (yet, or any more).
+
+    A body whose end HTTP does not prove is read until two reads agree.
+
+    Args:
+        api: The client's endpoints.
+        project: Id or full path.
+        job_id: The job.
+        max_bytes: Ceiling of what is held.
+
+    Raises:
+        TraceTooLargeError: Longer than *max_bytes*; read it in parts or follow it.
+        RequestError, ResponseError: No usable answer within the retry policy.
+
+    Cancellation: nothing is kept.
+    """
+    ref = JobRef(project, job_id)
+    attempts = api.attempts("read", call="get_trace")
+    seen: tuple[int, int] | None = None
+    while True:
+        try:
+            data, proven = await _whole(api, ref, max_bytes)
+        except (RequestError, ResponseError) as error:
+            failure = error
+        else:
+            facts = len(data), zlib.crc32(data)
+            if proven or facts == seen:
+                return data
+            seen = facts
+            continue
+        await attempts.failed(failure)
+
+
+async def _whole(api: Api, ref: JobRef, max_bytes: int) -> tuple[bytes, bool]:
+    pieces: list[bytes] = []
+    size = 0
+    async with api.open_trace(ref) as body:
+        async for piece in body:
+            size += len(piece)
+            if size > max_bytes:
+                raise TraceTooLargeError(f"the trace of {ref} is longer than {max_bytes} bytes")
+            pieces.append(piece)
+        return b"".join(pieces), body.framing != "close"
+
+
+async def read_trace(
+    api: Api, project: int | str, job_id: int, *, offset: int = 0, limit: int | None = None
+) -> TraceChunk:
+    """Read the part of a trace that begins at *offset*, whatever the server supports.
+
+    A server with byte windows sends just that part; from another the whole log streams past and only
+    the part is kept. Which of the two it was is proved for every part, never guessed.
+
+    Args:
+        api: The client's endpoints.
+        project: Id or full path.
+        job_id: The job.
+        offset: Position of the first byte wanted; at or after the end the chunk is empty.
+        limit: Most bytes wanted; None for all there are.
+
+    Raises:
+        ValueError: A negative offset or limit.
+        TraceTooLargeError: More than 128 MiB would have to be held.
+        RequestError, ResponseError: No usable answer within the retry policy.
+
+    Cancellation: nothing is kept; the same call may simply be made again.
+    """
+    if offset < 0 or (limit is not None and limit < 0):
+        raise ValueError("offset and limit are not negative")
+    ref = JobRef(project, job_id)
+    most = MAX_WHOLE_BYTES + 1 if limit is None else min(limit, MAX_WHOLE_BYTES + 1)
+    pieces: list[bytes] = []
+    size = 0
+    while size < most:
+        data, ended = await read_part(api, ref, offset + size, min(WINDOW_BYTES, most - size), most - size)
+        pieces.append(data)
+        size += len(data)
+        if ended:
+            break
+    if size > MAX_WHOLE_BYTES:
+        raise TraceTooLargeError(f"more than {MAX_WHOLE_BYTES} bytes of the trace of {ref}")
+    return TraceChunk(offset, b"".join(pieces))
+
+
+async def read_part(api: Api, ref: JobRef, offset: int, window: int, most: int) -> tuple[bytes, bool]:
+    """Read bytes from *offset* on, retrying; gives them and whether nothing more is there now.
+
+    A window gives at most *window* bytes, a whole log up to *most* of its bytes after the offset.
+
+    Raises:
+        RequestError, ResponseError: No usable answer within the retry policy.
+    """
+    attempts = api.attempts("read", call="read_trace")
+    while True:
+        try:
+            return await _part(api, ref, offset, window, most)
+        except (RequestError, ResponseError) as error:
+            failure = error
+        await attempts.failed(failure)
+
+
+async def _part(api: Api, ref: JobRef, offset: int, window: int, most: int) -> tuple[bytes, bool]:
+    kept = bytearray()
+    head = bytearray()
+    size = 0
+    async with api.open_trace(ref, offset=offset, limit=window) as body:
+        async for piece in body:
+            if size <= window:
+                head += piece
+            if size + len(piece) > offset and size < offset + most:
+                kept += piece[max(0, offset - size) : offset + most - size]
+            size += len(piece)
+            if size > window and size >= offset + most:
+                break
+    if size > window:
+        # Longer than asked for: the server ignored the parameters and this is the whole log.
+        return bytes(kept), len(kept) < most
+    if offset == 0 or size == 0:
+        return bytes(head), size < window
+    if await knows_windows(api, ref):
+        return bytes(head), size < window
+    return bytes(kept), len(kept) < most
+
+
+async def knows_windows(api: Api, ref: JobRef) -> bool:
+    """Whether the server reads this (not empty) log in windows: beyond its end there is nothing then.
+
+    Raises:
+        RequestError, ResponseError: No usable answer.
+    """
+    async with api.open_trace(ref, offset=_BEYOND, limit=1) as body:
+        async for _ in body:
+            return False
+    return True
+
+
+async def quietly(step: Awaitable[Polled]) -> Polled | AsyncJobsError:
+    """Give a failed poll as a value, so that whoever polls decides what it means."""
+    try:
+        return await step
+    except (RequestError, ResponseError) as error:
+        return error

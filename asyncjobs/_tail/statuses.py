@@ -1,0 +1,70 @@
+"""Asking for the status of one job: soon at first, rarer while nothing changes, undeterred by hiccups."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from asyncjobs._api import Api
+from asyncjobs._concurrency import Lane
+from asyncjobs._errors import RequestError, ResponseError
+from asyncjobs._options import TailOptions
+from asyncjobs._tail.watch import JobWatch
+from asyncjobs._trace.ending import Patience
+
+SLOWEST: Final = 10.0
+"""Seconds between two questions about a job or pipeline whose status does not change."""
+
+STRETCH: Final = 1.3
+
+
+class StatusPace:
+    """Waits between two questions for statuses.
+
+    Args:
+        chance: Random source of the client.
+        options: Their `min_interval` and `max_interval` are kept.
+        slowest: Longest wait while nothing changes, within those.
+    """
+
+    def __init__(self, chance: random.Random, options: TailOptions, *, slowest: float = SLOWEST) -> None:
+        self._chance = chance
+        self._min = options.min_interval
+        self._max = options.max_interval
+        self._slowest = slowest
+        self._delay = self._min
+
+    def asked(self, *, changed: bool, slowest: float | None = None) -> float:
+        """Give the wait after an answer."""
+        self._delay = self._min if changed else self._delay * STRETCH
+        self._delay = min(self._delay, max(self._min, min(self._max, slowest or self._slowest)))
+        return self._delay * self._chance.uniform(0.9, 1.1)
+
+    def failed(self) -> float:
+        """Give the wait after an error: doubled, up to the longest interval."""
+        self._delay = min(self._max, self._delay * 2)
+        return self._delay * self._chance.uniform(0.5, 1.0)
+
+
+async def watch_one(api: Api, watch: JobWatch, options: TailOptions) -> None:
+    """Keep the status of one job up to date until it is final and its archived log is known, or hopeless.
+
+    Transient errors never end it; 401, 403 and 404 three times in a row do.
+    """
+    pace, patience = StatusPace(api.random, options), Patience()
+    while True:
+        before = None if watch.job is None else watch.job.status
+        try:
+            job = await api.get_job(watch.ref.project, watch.ref.job_id, lane=Lane.TAIL)
+        except (RequestError, ResponseError) as error:
+            if patience.failed(error):
+                watch.fail(error)
+                return
+            delay = pace.failed()
+        else:
+            patience.worked()
+            watch.update(job)
+            if job.status.is_final and job.trace_size_bytes is not None:
+                return
+            delay = pace.asked(changed=before != job.status)
+        await api.clock.sleep(delay)
