@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from asyncjobs.testing._jobs import FakeBridge, FakeJob
     from asyncjobs.testing._limits import EndpointLimit, Throttle
     from asyncjobs.testing._log import RequestLog
+    from asyncjobs.testing._logs import RunnerLog
     from asyncjobs.testing._people import FakeGroup, FakeToken, FakeUser
     from asyncjobs.testing._projects import FakePipeline, FakeProject
+    from asyncjobs.testing._serve import serve
     from asyncjobs.testing._server import FakeGitLab
     from asyncjobs.testing._settings import Settings
+    from asyncjobs.testing._thread import serve_in_thread
     from asyncjobs.testing._time import FakeClock, LoopClock, ManualClock, ScaledClock
+    from asyncjobs.testing.worlds import demo_files, demo_log, demo_world
 
 _HOMES = {
     "Archive": "_archives",
@@ -45,7 +49,13 @@ _HOMES = {
     "Settings": "_settings",
     "StoredArchive": "_archives",
     "Throttle": "_limits",
+    "RunnerLog": "_logs",
+    "demo_files": "worlds",
+    "demo_log": "worlds",
+    "demo_world": "worlds",
     "make_zip": "_archives",
+    "serve": "_serve",
+    "serve_in_thread": "_thread",
 }
 
 __all__ = [
@@ -67,11 +77,17 @@ __all__ = [
     "ManualClock",
     "RecordedRequest",
     "RequestLog",
+    "RunnerLog",
     "ScaledClock",
     "Settings",
     "StoredArchive",
     "Throttle",
+    "demo_files",
+    "demo_log",
+    "demo_world",
     "make_zip",
+    "serve",
+    "serve_in_thread",
 ]
 
 

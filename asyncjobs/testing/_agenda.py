@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from asyncjobs.testing._time import FakeClock
 
@@ -33,6 +34,20 @@ class Agenda:
         """Do *deed* at *moment* (seconds since the epoch), or at the next look when that has passed."""
         with self.lock:
             heapq.heappush(self._due, (moment, next(self._order), deed))
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Hold the lock and the moment: everything due is done first, nothing more falls due inside."""
+        with self.lock:
+            self.settle()
+            if self._moment is not None:
+                yield
+                return
+            self._moment = self.clock.time()
+            try:
+                yield
+            finally:
+                self._moment = None
 
     def settle(self) -> None:
         """Do everything that is due by now, each deed at its own moment."""

@@ -68,7 +68,8 @@ def make_zip(files: Mapping[str, bytes | str]) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, data in files.items():
             entry = zipfile.ZipInfo(path, _ZIP_EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
+            packed = path.endswith((".gz", ".zip", ".png", ".whl"))
+            entry.compress_type = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
             entry.create_system = 3
             entry.external_attr = (stat.S_IFREG | 0o644) << 16
             archive.writestr(entry, data)

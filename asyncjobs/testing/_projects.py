@@ -142,7 +142,7 @@ class FakePipeline:
                 world.agenda.at(job.finished_at + 120.0, job.archive_log)
             job.token = world.add_token("job", job=job, user=job.user)
             self.jobs.append(job)
-            world.jobs[job.id] = job
+            world.jobs.add(job.id, job)
             self.touch()
             return job
 
@@ -183,7 +183,7 @@ class FakePipeline:
                 if downstream.project is self.project:
                     downstream.source = "parent_pipeline"
             self.bridges.append(bridge)
-            world.bridges[bridge.id] = bridge
+            world.bridges.add(bridge.id, bridge)
             self.touch()
             return bridge
 
@@ -213,12 +213,14 @@ def _composite(jobs: list[tuple[str, bool]]) -> str:
             # One waiting job beside finished ones means the pipeline is under way.
             begun = status == "pending" and states & (FINAL - {"skipped"})
             return "running" if begun or status == "canceling" else status
-    if "created" in states:
-        return "created" if states == {"created"} else "running"
-    for status in ("manual", "scheduled", "failed", "canceled", "success"):
+    if states <= {"created", "skipped"} and "created" in states:
+        return "created"
+    for status in ("manual", "scheduled"):
         if status in states:
             return status
-    return "skipped"
+    if "created" in states:
+        return "running"
+    return next((status for status in ("failed", "canceled", "success") if status in states), "skipped")
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -318,6 +320,6 @@ class FakeProject:
                 fixed_status=status,
             )
             self.pipelines.append(pipeline)
-            world.pipelines[number] = pipeline
+            world.pipelines.add(number, pipeline)
             self.last_activity_at = world.agenda.now
             return pipeline

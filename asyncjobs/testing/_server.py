@@ -301,8 +301,7 @@ class FakeGitLab(World):
         return record
 
     def _answer(self, call: Call, origin: Origin, plan: Plan) -> Answer:
-        with self.agenda.lock:
-            self.agenda.settle()
+        with self.agenda.frozen():
             if origin == "storage":
                 answer = plan.instead or answer_storage(call)
                 if plan.app is not None:

@@ -6,8 +6,8 @@ Knows no HTTP. All methods may be called from any thread, before and while the w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import TypedDict, Unpack
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypedDict, TypeVar, Unpack
 
 from asyncjobs.testing._agenda import Agenda
 from asyncjobs.testing._generations import Rules
@@ -49,6 +49,33 @@ class JobOptions(TypedDict, total=False):
     debug: bool
 
 
+T = TypeVar("T")
+
+
+class Registry(Mapping[int, T]):
+    """Things by number. It may grow while somebody walks through it: a look at a job may start another."""
+
+    def __init__(self) -> None:
+        self._things: dict[int, T] = {}
+
+    def __getitem__(self, number: int) -> T:
+        return self._things[number]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(list(self._things))
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+    def add(self, number: int, thing: T) -> None:
+        """Enter a thing."""
+        self._things[number] = thing
+
+    def remove(self, number: int) -> None:
+        """Take a thing out."""
+        del self._things[number]
+
+
 class World:
     """Everything a FakeGitLab serves.
 
@@ -62,12 +89,12 @@ class World:
         self.rules = rules
         self.archiving: ArchivingMode = "same"
         self.runner: Callable[[FakeJob], None] | None = None
-        self.users: dict[int, FakeUser] = {}
-        self.groups: dict[int, FakeGroup] = {}
-        self.projects: dict[int, FakeProject] = {}
-        self.pipelines: dict[int, FakePipeline] = {}
-        self.jobs: dict[int, FakeJob] = {}
-        self.bridges: dict[int, FakeBridge] = {}
+        self.users: Registry[FakeUser] = Registry()
+        self.groups: Registry[FakeGroup] = Registry()
+        self.projects: Registry[FakeProject] = Registry()
+        self.pipelines: Registry[FakePipeline] = Registry()
+        self.jobs: Registry[FakeJob] = Registry()
+        self.bridges: Registry[FakeBridge] = Registry()
         self.tokens: dict[str, FakeToken] = {}
         self._ids: Counter[str] = Counter()
         self.user = self.add_user("dev", name="Dee Veloper")
@@ -88,7 +115,7 @@ class World:
                 admin=admin,
                 created_at=self.agenda.now,
             )
-            self.users[user.id] = user
+            self.users.add(user.id, user)
             return user
 
     def add_token(
@@ -148,7 +175,7 @@ class World:
         if parent:
             self._group(parent, visibility)
         group = FakeGroup(id=self.next_id("group"), full_path=full_path, visibility=visibility)
-        self.groups[group.id] = group
+        self.groups.add(group.id, group)
         return group
 
     def add_project(
@@ -192,7 +219,7 @@ class World:
                 created_at=self.agenda.now,
                 last_activity_at=self.agenda.now,
             )
-            self.projects[project.id] = project
+            self.projects.add(project.id, project)
             return project
 
     def _levels(self, members: Mapping[FakeUser, int] | None) -> dict[int, int]:
@@ -214,7 +241,7 @@ class World:
         """Delete a job altogether, as deleting its pipeline does."""
         with self.agenda.lock:
             job.pipeline.jobs.remove(job)
-            del self.jobs[job.id]
+            self.jobs.remove(job.id)
 
     def remove_pipeline(self, pipeline: FakePipeline) -> None:
         """Delete a pipeline with all its jobs."""
@@ -222,6 +249,6 @@ class World:
             for job in list(pipeline.jobs):
                 self.remove_job(job)
             for bridge in pipeline.bridges:
-                del self.bridges[bridge.id]
+                self.bridges.remove(bridge.id)
             pipeline.project.pipelines.remove(pipeline)
-            del self.pipelines[pipeline.id]
+            self.pipelines.remove(pipeline.id)
