@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -45,41 +46,71 @@ def jobs_table(
     now: datetime,
     title: str | None = None,
 ) -> Table:
-    """A table for people, at most *width* columns wide."""
-    wide = width >= WIDE
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
-    # rich takes room only from columns that may wrap, so the long ones may; their cells are single lines.
-    table.add_column("status", no_wrap=True)
-    table.add_column("target", max_width=width * 2 // 5)
-    table.add_column("job", max_width=width // 4)
-    if wide:
-        table.add_column("stage", max_width=width // 10)
-    table.add_column("ref", max_width=width // 6)
-    if wide:
-        table.add_column("took", no_wrap=True, justify="right")
-    table.add_column("ago", no_wrap=True, justify="right")
-    if wide:
-        table.add_column("why")
-    for ref, job in rows:
-        cells = [
-            _cell(plain(job.status), STATUS_STYLES.get(job.status, "")),
-            _cell(str(ref)),
-            _cell(plain(job.name), "bold"),
-        ]
-        if wide:
-            cells.append(_cell(plain(job.stage or "-")))
-        cells.append(_cell(plain(job.ref or "-")))
-        if wide:
-            cells.append(_cell(duration(job.duration)))
-        cells.append(_cell(age(job.created_at, now)))
-        if wide:
-            cells.append(_cell(plain(job.failure_reason or "")))
-        table.add_row(*cells)
+    """A table for people, at most *width* columns wide; one line for each job."""
+    columns = _WIDE_COLUMNS if width >= WIDE else _NARROW_COLUMNS
+    lines = [_cells(ref, job, now) for ref, job in rows]
+    natural = {
+        name: max([cell_len(name), *(cell_len(line[name].plain) for line in lines)]) for name in columns
+    }
+    widths = _fit(natural, width - _GAP * len(columns))
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+    )
+    for name in columns:
+        table.add_column(name, width=widths[name], no_wrap=True, overflow="ellipsis", justify=_justify(name))
+    for line in lines:
+        table.add_row(*(line[name] for name in columns))
     return table
 
 
-def _cell(text: str, style: str = "") -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+_WIDE_COLUMNS = ("status", "target", "job", "stage", "ref", "took", "ago", "why")
+_NARROW_COLUMNS = ("status", "target", "job", "ref", "ago")
+_GAP = 2
+"""What the table itself puts between two columns."""
+
+_SHRINK = (
+    ("ref", 16),
+    ("why", 9),
+    ("stage", 5),
+    ("ref", 6),
+    ("job", 10),
+    ("target", 14),
+    ("status", 6),
+)
+"""Which columns give room, in this order, and how much each keeps: what one types next goes last."""
+
+
+def _justify(name: str) -> Literal["left", "right"]:
+    return "right" if name in {"took", "ago"} else "left"
+
+
+def _fit(natural: dict[str, int], room: int) -> dict[str, int]:
+    """Widths that are no more than *room* together, as far as the least widths allow."""
+    widths = dict(natural)
+    for name, least in _SHRINK:
+        excess = sum(widths.values()) - room
+        if excess > 0 and name in widths:
+            widths[name] = max(min(least, widths[name]), widths[name] - excess)
+    return widths
+
+
+def _cells(ref: asyncjobs.JobRef, job: asyncjobs.Job, now: datetime) -> dict[str, Text]:
+    """Every cell of one job, made safe."""
+    return {
+        "status": Text(plain(job.status), style=STATUS_STYLES.get(job.status, "")),
+        "target": Text(str(ref)),
+        "job": Text(plain(job.name), style="bold"),
+        "stage": Text(plain(job.stage or "-")),
+        "ref": Text(plain(job.ref or "-")),
+        "took": Text(duration(job.duration)),
+        "ago": Text(age(job.created_at, now)),
+        "why": Text(plain(job.failure_reason or "")),
+    }
 
 
 def job_line(ref: asyncjobs.JobRef, job: asyncjobs.JobBasic) -> str:

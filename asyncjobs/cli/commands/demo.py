@@ -10,6 +10,7 @@ import asyncio
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +33,9 @@ from asyncjobs.cli.text import count, duration, size
 MARKER = ".asyncjobs-demo"
 """A file that says a folder was made by the demo, so that the next demo may replace it."""
 
+SPEED = 10.0
+"""The fake server's clock runs faster, so that jobs last minutes there and seconds here."""
+
 SYNC_SECONDS = 4.0
 """How long the bars should be there to be seen."""
 
@@ -52,22 +56,19 @@ async def demo(session: Session, dest: Path) -> int:
     Lists the failed jobs of several projects, follows the running jobs together until they end,
     brings all archives to a folder, and shows where they are.
     """
-    from asyncjobs.testing import FakeGitLab, demo_world  # noqa: PLC0415 - no other command needs a web server
+    from asyncjobs.testing import serve  # noqa: PLC0415 - no other command needs a web server
 
     await asyncio.to_thread(prepare, dest)
     began = time.monotonic()
-    async with FakeGitLab() as gitlab:
-        demo_world(gitlab)
-        targets: list[asyncjobs.Target] = [
-            asyncjobs.ProjectRef(project.full_path) for project in gitlab.projects.values()
-        ]
+    async with serve(speed=SPEED) as gitlab:
+        group = next(iter(gitlab.projects.values())).full_path.partition("/")[0]
         async with asyncjobs.Client(gitlab.url, private_token=gitlab.token) as client:
-            show = Show(session, client, targets)
+            show = Show(session, client, asyncjobs.GroupRef(group), gitlab.clock.time)
             show.opening(gitlab.url)
             await show.failed_jobs()
             await show.running_jobs()
             first = await show.archives(dest)
-            second = await client.sync_artifacts(targets, dest)
+            second = await client.sync_artifacts([show.target], dest)
             show.closing(dest, first, second, seconds=time.monotonic() - began)
     return ExitCode.OK if first.ok and second.ok else ExitCode.FAILED
 
@@ -99,13 +100,15 @@ class Show:
 
     session: Session
     client: asyncjobs.Client
-    targets: list[asyncjobs.Target]
+    target: asyncjobs.GroupRef
+    clock: Callable[[], float]
+    """The fake server's time, in seconds since 1970."""
 
     def _heading(self, number: int, text: str, command_line: str) -> None:
         console = self.session.out.console
         console.print()
         console.print(Text.assemble((f" {number} ", "bold black on cyan"), (f" {text}", "bold")))
-        console.print(Text(f"    $ asyncjobs {command_line}", style="bright_black"))
+        console.print(Text(f"   $ asyncjobs {command_line}", style="bright_black"))
 
     def opening(self, url: str) -> None:
         """Say where everything comes from."""
@@ -117,24 +120,21 @@ class Show:
 
     async def failed_jobs(self) -> None:
         """Part one: every failed job of every project in one table."""
-        self._heading(1, f"What failed in {count(len(self.targets), 'project')}?", "jobs groups/… --failed")
-        rows = []
-        async with self.client.stream_jobs(self.targets, scope="failed") as stream:
-            async for ref, job in stream:
-                rows.append((ref, job))
+        self._heading(1, "What failed? Every project of a group at once", f"jobs {self.target} --failed")
+        async with self.client.stream_jobs([self.target], scope="failed") as stream:
+            rows = [row async for row in stream]
         rows.sort(key=lambda row: (str(row[0].project), row[0].job_id))
         console = self.session.out.console
-        # Ages are told by the fake server's clock, which starts at a fixed date.
-        now = max((job.finished_at for _, job in rows if job.finished_at), default=datetime.now(UTC))
+        now = datetime.fromtimestamp(self.clock(), UTC)
         console.print(jobs_table(rows, width=console.width, now=now))
 
     async def running_jobs(self) -> None:
         """Part two: all running jobs in one stream, until they end."""
-        self._heading(2, "What is running now? All logs together, until the jobs end", "tail groups/…")
+        self._heading(2, "What is running? All logs together until the jobs end", f"tail {self.target}")
         out = self.session.out
         view = TailView(terminal=out.is_terminal, colour=out.colour)
         options = asyncjobs.TailOptions(min_interval=0.4, max_interval=2.0, settle=0.5)
-        async with self.client.tail(self.targets, options=options) as events:
+        async with self.client.tail([self.target], options=options) as events:
             async for event in events:
                 text = view.line(event) if isinstance(event, asyncjobs.LogLine) else f"{view.news(event)}\n"
                 await out.write(text.encode())
@@ -142,19 +142,19 @@ class Show:
     async def archives(self, dest: Path) -> asyncjobs.SyncReport:
         """Part three: all archives to a folder, slowed down to be seen."""
         plan = await self.client.sync_artifacts(
-            self.targets, dest, options=asyncjobs.SyncOptions(dry_run=True)
+            [self.target], dest, options=asyncjobs.SyncOptions(dry_run=True)
         )
         total = sum(each.size or 0 for each in (*plan.skipped, *plan.downloaded))
         limit = max(LEAST_BANDWIDTH, int(total / SYNC_SECONDS))
         self._heading(
             3,
             f"Bring all archives here, at {size(limit)}/s so that one can watch",
-            f"sync groups/… {dest}",
+            f"sync {self.target} {dest}",
         )
         news = News(no_color=self.session.settings.no_color, stream=sys.stdout)
         with SyncBars(news, root=str(dest)) as bars:
             return await self.client.sync_artifacts(
-                self.targets,
+                [self.target],
                 dest,
                 options=asyncjobs.SyncOptions(bandwidth_limit=limit, concurrency=4),
                 on_event=bars.on_event,

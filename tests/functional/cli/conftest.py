@@ -109,6 +109,7 @@ MakeJob = Callable[..., Any]
 @pytest.fixture
 def shop(fake_gitlab: FakeGitLab) -> FakeGitLab:
     """Two projects with good and failed jobs, each with a log and an archive."""
+    fake_gitlab.add_group("shop")
     for path in ("shop/web", "shop/api"):
         pipeline = fake_gitlab.add_project(path).add_pipeline("main")
         pipeline.add_job(

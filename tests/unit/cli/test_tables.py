@@ -53,8 +53,10 @@ def test_a_wide_terminal_is_told_why() -> None:
 
 
 def test_a_table_row_can_be_typed_again() -> None:
-    """The target is whole at 80 columns for names of ordinary length."""
-    assert str(REF) in shown(jobs_table([(REF, job())], width=80, now=NOW), 80)
+    """The target is whole at 80 columns for names of ordinary length, even beside long ones."""
+    ref = asyncjobs.JobRef("orchard/billing", 1002)
+    row = ref, job("integration tests with invoices", ref="feature/very-long-branch-name", created_at=NOW)
+    assert str(ref) in shown(jobs_table([row], width=80, now=NOW), 80)
 
 
 def test_names_in_tables_are_harmless() -> None:

@@ -1,0 +1,175 @@
+"""Signals, pipes, and what goes to which stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from asyncjobs.testing import FakeGitLab
+from tests.functional.cli.conftest import LOG, ROOT, Command
+
+pytestmark = pytest.mark.real_time
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_in_order(asyncjobs_command: Command, number: signal.Signals, code: int) -> None:
+    """The first signal ends the work with the code shells expect, and says so in one line."""
+    process = asyncjobs_command.start("fake-server")
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(b"export GITLAB_URL=")
+    process.send_signal(number)
+    done = asyncjobs_command.finish(process)
+    assert done.code == code
+    assert done.err.splitlines()[-1] == f"asyncjobs: stopped by {number.name}."
+    assert "Traceback" not in done.err
+
+
+def test_a_second_signal_ends_at_once(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """Whoever presses twice does not wait, even when the reader of standard output is stuck."""
+    job = fake_gitlab.add_project("shop/web").add_pipeline("main").add_job("test", status="success")
+    job.append_trace(b"x" * 4_000_000)
+    process = asyncjobs_command.start("trace", f"shop/web/-/jobs/{job.id}")
+    assert process.stdout is not None
+    assert process.stdout.read(1) == b"x"  # from here on nobody reads, so the pipe is full
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+
+
+def test_a_reader_that_leaves(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """A closed pipe ends the command quietly."""
+    pipeline = fake_gitlab.add_project("shop/web").add_pipeline("main")
+    for number in range(300):
+        pipeline.add_job(f"test {number} {'x' * 200}", status="success")
+    process = asyncjobs_command.start("jobs", "shop/web", "--json")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+
+
+def test_a_trace_is_exact_in_a_pipe(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """Every byte of a log reaches a pipe, and nothing else does."""
+    job = next(iter(shop.jobs.values()))
+    done = asyncjobs_command("trace", f"shop/web/-/jobs/{job.id}")
+    assert (done.code, done.out, done.err) == (0, LOG, "")
+
+
+def test_a_big_trace_is_exact_in_a_file(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """A log of several megabytes streams to a file byte for byte."""
+    data = os.urandom(5_000_000)
+    job = (
+        fake_gitlab.add_project("shop/web").add_pipeline("main").add_job("test", status="success", trace=data)
+    )
+    path = asyncjobs_command.folder / "job.log"
+    with path.open("wb") as file:
+        done = asyncjobs_command.finish(
+            asyncjobs_command.start("trace", f"shop/web/-/jobs/{job.id}", stdout=file)
+        )
+    assert done.code == 0
+    assert path.read_bytes() == data
+
+
+def test_a_running_trace_is_printed_as_far_as_it_is(
+    asyncjobs_command: Command, fake_gitlab: FakeGitLab
+) -> None:
+    """Without --follow a running job's log is what is there now."""
+    job = fake_gitlab.add_project("shop/web").add_pipeline("main").add_job("test")
+    job.start()
+    job.append_trace(b"so far\n")
+    done = asyncjobs_command("trace", f"shop/web/-/jobs/{job.id}")
+    assert (done.code, done.out) == (0, b"so far\n")
+
+
+def test_a_terminal_gets_no_escape_but_colours(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """On a terminal the clipboard, the title and the cursor are out of a log's reach; --raw lifts that."""
+    pty = pytest.importorskip("pty")
+    log = b"\x1b[31mred\x1b[0m\x1b]52;c;ZXZpbA==\x07\x1b[2Jend\n"
+    job = (
+        fake_gitlab.add_project("shop/web").add_pipeline("main").add_job("test", status="success", trace=log)
+    )
+    for more, there in (((), False), (("--raw",), True)):
+        ours, theirs = pty.openpty()
+        with os.fdopen(theirs, "wb") as terminal:
+            process = asyncjobs_command.start("trace", f"shop/web/-/jobs/{job.id}", *more, stdout=terminal)
+        seen = b""
+        try:
+            while piece := os.read(ours, 65536):
+                seen += piece
+        except OSError:
+            pass  # how Linux says that the other end of a terminal was closed
+        os.close(ours)
+        assert asyncjobs_command.finish(process).code == 0
+        assert b"\x1b[31mred" in seen
+        assert (b"]52" in seen) is there
+        assert (b"\x1b[2J" in seen) is there
+
+
+def test_a_tail_of_several_jobs(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """Lines of all jobs come with their job in front; coming and going is said on standard error."""
+    jobs = [f"{job.project.full_path}/-/jobs/{job.id}" for job in shop.jobs.values()]
+    done = asyncjobs_command("tail", *jobs)
+    assert done.code == 0
+    assert sum(line.endswith("│ first") for line in done.out.decode().split("\n")) == 4
+    assert {line.split()[0] for line in done.err.splitlines()} == {"+", "-"}
+    assert len(done.err.splitlines()) == 8
+
+
+def test_a_tail_as_json(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """Each event is a line: started, the lines, finished with a cursor."""
+    job = next(iter(shop.jobs.values()))
+    done = asyncjobs_command("tail", f"shop/web/-/jobs/{job.id}", "--json", "--exit-status")
+    events = [json.loads(line) for line in done.lines]
+    assert [event["event"] for event in events] == ["started", "line", "line", "line", "finished"]
+    assert events[1]["text"] == "first"
+    assert events[-1]["cursor"].startswith("asyncjobs-trace:")
+    assert (done.code, done.err) == (0, "")
+
+
+def test_a_tail_shows_what_it_is_asked_for(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """--include and --exclude choose lines; --exit-status tells of a job that failed."""
+    failed = next(job for job in shop.jobs.values() if job.status == "failed")
+    target = f"shop/web/-/jobs/{failed.id}"
+    done = asyncjobs_command(
+        "tail", target, "--include", "first|second", "--exclude", "^fir", "--exit-status", "-q"
+    )
+    assert done.code == 1
+    assert len(done.lines) == 1
+    assert "second" in done.lines[0]
+    assert done.err == ""
+
+
+def test_the_command_without_its_extra() -> None:
+    """Without click and rich, one line says what to install."""
+    program = (
+        "import sys\n"
+        "import importlib.util as u\n"
+        "found = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name in ('click', 'rich') else found(name, *more)\n"
+        "import asyncjobs.__main__ as m\n"
+        "m.find_spec = u.find_spec\n"
+        "m.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, cwd=ROOT, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'gitlab-asyncjobs[cli]'" in done.stderr
+
+
+def test_completion_scripts(asyncjobs_command: Command) -> None:
+    """Each shell gets a script, and the script's question is answered."""
+    for shell in ("bash", "zsh", "fish"):
+        assert b"_ASYNCJOBS_COMPLETE" in asyncjobs_command("completion", shell).out
+    done = asyncjobs_command(
+        _ASYNCJOBS_COMPLETE="bash_complete", COMP_WORDS="asyncjobs jobs --scope fa", COMP_CWORD="3"
+    )
+    assert done.out == b"plain,failed\n"
