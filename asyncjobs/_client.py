@@ -190,7 +190,12 @@ class Client:
 
     def _open(self, root: ApiRoot) -> Api:
         host = root.origin.host
-        resolver = GuardedResolver(host, api_is_local=is_forbidden_host(host), is_local=is_local_address)
+        resolver = GuardedResolver(
+            host,
+            proxy_hosts=self._proxies.hosts,
+            api_is_local=is_forbidden_host(host),
+            is_local=is_local_address,
+        )
         identity = None if self._credential is None else self._credential.identity()
         return Api(
             Exchange(

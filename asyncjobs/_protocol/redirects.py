@@ -8,6 +8,7 @@ projects to their new id.
 from __future__ import annotations
 
 import ipaddress
+import socket
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from asyncjobs._protocol.urls import parse_origin
@@ -58,11 +59,17 @@ def next_hop(current: str, location: str | None, *, hops: int, api_is_local: boo
 
 def is_forbidden_host(host: str) -> bool:
     """Whether *host* names this machine or its link: nothing a server has a reason to send us to."""
+    host = host.rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
         return is_local_address(host)
     except ValueError:
+        pass
+    try:
+        # The system's resolver (and a proxy's) also reads 127.1, 0x7f000001 and 2130706433.
+        return is_local_address(socket.inet_ntoa(socket.inet_aton(host)))
+    except (OSError, UnicodeEncodeError):
         return False
 
 

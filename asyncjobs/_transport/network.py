@@ -88,6 +88,12 @@ class Proxies:
     by_scheme: Mapping[str, Proxy] = attrs.field(factory=dict)
     no_proxy: tuple[str, ...] = ()
 
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names of all proxies: chosen by the user, so free to be on this machine."""
+        given = [*self.by_scheme.values(), *([self.fixed] if self.fixed is not None else [])]
+        return frozenset(urlsplit(proxy.url).hostname or "" for proxy in given)
+
     def for_url(self, scheme: str, host: str) -> Proxy | None:
         """The proxy for one request, or None."""
         if self.fixed is not None:
@@ -105,13 +111,16 @@ IsLocal = Callable[[str], bool]
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves the API's own name freely and refuses local addresses for every other name.
+    """Resolves the names the user configured freely and refuses local addresses for every other name.
 
     Unless the API itself is on such an address: then an object store beside it may be as well.
     """
 
-    def __init__(self, api_host: str, *, api_is_local: bool, is_local: IsLocal) -> None:
+    def __init__(
+        self, api_host: str, *, proxy_hosts: frozenset[str], api_is_local: bool, is_local: IsLocal
+    ) -> None:
         self._api_host = api_host
+        self._proxy_hosts = proxy_hosts
         self._is_local = is_local
         self._inner: AbstractResolver | None = None
         self.api_is_local = api_is_local
@@ -125,7 +134,7 @@ class GuardedResolver(AbstractResolver):
         local = any(self._is_local(each["host"]) for each in found)
         if host == self._api_host:
             self.api_is_local = self.api_is_local or local
-        elif local and not self.api_is_local:
+        elif local and not self.api_is_local and host not in self._proxy_hosts:
             raise ForbiddenAddress("a local address behind a foreign name")
         return found
 
