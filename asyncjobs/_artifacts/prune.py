@@ -1,8 +1,8 @@
 """Delete files of earlier syncs whose jobs or archives are gone, each asked about before it goes.
 
 A file is a candidate only when the manifest has it, its target was listed to the end without an error, and
-this run did not select it. That alone may also mean a changed filter or a lost permission, so the server is asked
-about each candidate, and on any doubt the file stays.
+this run did not select it. That alone may also mean a changed filter or a lost permission, so the server is
+asked about each candidate, and on any doubt the file stays.
 """
 
 from __future__ import annotations
