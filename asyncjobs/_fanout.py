@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Literal, Self
 
 from asyncjobs._api import Api
-from asyncjobs._api.targets import JobFilter
+from asyncjobs._api.targets import JobFilter, JobPage
 from asyncjobs._concurrency import Emit, Fan
 from asyncjobs._errors import AsyncJobsError, FanOutError
-from asyncjobs._models import GroupRef, Job, JobRef, Target, TargetFailure, as_target
+from asyncjobs._models import GroupRef, Job, JobRef, Target, TargetFailure, as_target, job_ref
 
 OnError = Literal["raise", "collect", "stop"]
 Targets = Iterable[Target | str] | AsyncIterable[Target | str]
@@ -41,13 +41,13 @@ class JobStream:
         self._api = api
         self._wanted = wanted
         self._on_error = on_error
-        self._fan: Fan[Target, list[tuple[JobRef, Job]]] = Fan(
+        self._fan: Fan[Target, JobPage] = Fan(
             self._projects_of(targets),
             self._list,
             concurrency=api.exchange.budget.limits.in_flight or _DEFAULT_CONCURRENCY,
         )
-        self._page: list[tuple[JobRef, Job]] = []
-        self._position = 0
+        self._project: int | str = 0
+        self._page: list[Job] = []
 
     async def __aenter__(self) -> Self:
         await self._fan.__aenter__()
@@ -68,15 +68,15 @@ class JobStream:
             FanOutError: After the last job, when targets failed and `on_error` is not `"collect"`.
             ValueError, TypeError: A target that is none.
         """
-        while self._position >= len(self._page):
+        while not self._page:
             try:
-                self._page = await anext(self._fan)
+                self._project, page = await anext(self._fan)
             except StopAsyncIteration:
                 self._raise_failures()
                 raise
-            self._position = 0
-        self._position += 1
-        return self._page[self._position - 1]
+            self._page = page[::-1]
+        job = self._page.pop()
+        return job_ref(self._project, job.id), job
 
     def _raise_failures(self) -> None:
         if self.failures and self._on_error != "collect":
@@ -99,11 +99,12 @@ class JobStream:
             except AsyncJobsError as error:
                 self._failed(target, error)
 
-    async def _list(self, target: Target, emit: Emit[list[tuple[JobRef, Job]]]) -> None:
+    async def _list(self, target: Target, emit: Emit[JobPage]) -> None:
         try:
-            async for page in self._api.target_pages(target, self._wanted):
-                if page:
+            async for page in self._api.job_pages(target, self._wanted):
+                if page[1]:
                     await emit(page)
+                del page  # see `Endpoints.pages`
         except AsyncJobsError as error:
             self._failed(target, error)
 

@@ -14,8 +14,11 @@ from fnmatch import fnmatchcase
 import attrs
 
 from asyncjobs._api.endpoints import Endpoints
-from asyncjobs._models import GroupRef, Job, JobRef, PipelineRef, Project, ProjectRef, Target, job_refs
+from asyncjobs._models import GroupRef, Job, JobRef, PipelineRef, Project, ProjectRef, Target, job_ref
 from asyncjobs._options import Scope, scope_values
+
+JobPage = tuple[int | str, list[Job]]
+"""A project, as it was named, and some of its jobs."""
 
 
 @attrs.frozen(kw_only=True)
@@ -31,10 +34,10 @@ class JobFilter:
     since: datetime | None = None
     """Created at or after this moment."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Every job is meant."""
-        return not self.scope and self.ref is None and self.name is None and self.since is None
+    def among(self, page: list[Job]) -> list[Job]:
+        """The jobs of *page* that are meant."""
+        everything = not self.scope and self.ref is None and self.name is None and self.since is None
+        return page if everything else [job for job in page if self.matches(job)]
 
     def matches(self, job: Job) -> bool:
         """Whether *job* is meant."""
@@ -49,10 +52,10 @@ class JobFilter:
 class Api(Endpoints):
     """The endpoints, and the jobs of any target."""
 
-    async def target_pages(
+    async def job_pages(
         self, target: Target, wanted: JobFilter, *, include_retried: bool = False
-    ) -> AsyncIterator[list[tuple[JobRef, Job]]]:
-        """Pages of the jobs of *target* that *wanted* matches; a page may be empty.
+    ) -> AsyncIterator[JobPage]:
+        """Pages of the jobs of *target* that *wanted* matches, each with its project; a page may be empty.
 
         A job that is named itself is given whatever the filter says about its status.
 
@@ -61,20 +64,23 @@ class Api(Endpoints):
         """
         match target:
             case JobRef():
-                yield [(target, await self.get_job(target.project, target.job_id))]
+                yield target.project, [await self.get_job(target.project, target.job_id)]
             case PipelineRef():
                 pages = self.pipeline_job_pages(
                     target.project, target.pipeline_id, wanted.scope, include_retried=include_retried
                 )
                 async for page in pages:
-                    yield _named(target.project, page, wanted)
+                    yield target.project, wanted.among(page)
+                    del page  # see `Endpoints.pages`
             case ProjectRef():
                 async for named in self._project_pages(target, wanted, include_retried=include_retried):
                     yield named
+                    del named
             case GroupRef():
                 async for project in self.group_members(target):
                     async for named in self._project_pages(project, wanted, include_retried=include_retried):
                         yield named
+                        del named
 
     async def group_members(self, target: GroupRef) -> AsyncIterator[ProjectRef]:
         """The projects of a group, as references by path where the server names it."""
@@ -85,20 +91,21 @@ class Api(Endpoints):
 
     async def _project_pages(
         self, target: ProjectRef, wanted: JobFilter, *, include_retried: bool
-    ) -> AsyncIterator[list[tuple[JobRef, Job]]]:
+    ) -> AsyncIterator[JobPage]:
         if wanted.since is None and wanted.ref is None:
             async for page in self.project_job_pages(target.project, wanted.scope):
-                yield _named(target.project, page, wanted)
+                yield target.project, wanted.among(page)
+                del page  # see `Endpoints.pages`
             return
         # A job's creation moves its pipeline's update time, so every job since then is in one of these.
         filters = {"ref": wanted.ref, "updated_after": wanted.since}
-        pipelines = self.iter_project_pipelines(target.project, filters)
-        async for pipeline in pipelines:
+        async for pipeline in self.iter_project_pipelines(target.project, filters):
             pages = self.pipeline_job_pages(
                 target.project, pipeline.id, wanted.scope, include_retried=include_retried
             )
             async for page in pages:
-                yield _named(target.project, page, wanted)
+                yield target.project, wanted.among(page)
+                del page
 
     async def iter_target_jobs(
         self,
@@ -112,9 +119,9 @@ class Api(Endpoints):
     ) -> AsyncIterator[tuple[JobRef, Job]]:
         """The same, job by job."""
         wanted = JobFilter(scope=scope, ref=ref, name=name, since=since)
-        async for page in self.target_pages(target, wanted, include_retried=include_retried):
-            for named in page:
-                yield named
+        async for project, page in self.job_pages(target, wanted, include_retried=include_retried):
+            for job in page:
+                yield job_ref(project, job.id), job
 
 
 def _project_ref(project: Project) -> ProjectRef:
@@ -123,8 +130,3 @@ def _project_ref(project: Project) -> ProjectRef:
         return ProjectRef(project.path_with_namespace or project.id)
     except ValueError:
         return ProjectRef(project.id)
-
-
-def _named(project: int | str, page: list[Job], wanted: JobFilter) -> list[tuple[JobRef, Job]]:
-    meant = page if wanted.is_empty else [job for job in page if wanted.matches(job)]
-    return list(zip(job_refs(project, [job.id for job in meant]), meant, strict=True))

@@ -27,7 +27,7 @@ from asyncjobs._models.refs import (
     Target,
     as_target,
     check_full_path,
-    job_refs,
+    job_ref,
     parse_target,
 )
 from asyncjobs._models.reports import (
@@ -98,6 +98,6 @@ __all__ = [
     "User",
     "as_target",
     "check_full_path",
-    "job_refs",
+    "job_ref",
     "parse_target",
 ]

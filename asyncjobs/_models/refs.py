@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -69,18 +68,15 @@ class JobRef:
         return f"{self.project}/-/jobs/{self.job_id}"
 
 
-def job_refs(project: int | str, ids: Iterable[int]) -> list[JobRef]:
-    """References to the jobs of one page: project and ids were checked when asked for and decoded.
+def job_ref(project: int | str, job_id: int) -> JobRef:
+    """A reference to a listed job: project and id were checked when they were asked for and decoded.
 
-    Checking each of 100 again costs a tenth of what decoding the page does.
+    Checking each job of a page again costs a tenth of what decoding the page does.
     """
-    refs: list[JobRef] = []
-    for job_id in ids:
-        ref = JobRef.__new__(JobRef)
-        object.__setattr__(ref, "project", project)
-        object.__setattr__(ref, "job_id", job_id)
-        refs.append(ref)
-    return refs
+    ref = JobRef.__new__(JobRef)
+    object.__setattr__(ref, "project", project)
+    object.__setattr__(ref, "job_id", job_id)
+    return ref
 
 
 def _check_group(_: object, __: attrs.Attribute[int | str], value: int | str) -> None:
