@@ -94,6 +94,7 @@ from asyncjobs._models import (
     parse_target,
 )
 from asyncjobs._options import Limits, RetryPolicy, SyncOptions, TailOptions, Timeouts
+from asyncjobs._tail import TailStream, TraceStream
 from asyncjobs._trace.terminal import TerminalFilter, sanitize_text
 from asyncjobs._version import __version__
 
@@ -142,7 +143,9 @@ __all__ = [
     "TraceChunk",
     "TraceCursor",
     "TraceReset",
+    "TailStream",
     "TerminalFilter",
+    "TraceStream",
     "sanitize_text",
     # Artifacts and reports
     "ArtifactFile",

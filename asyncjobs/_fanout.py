@@ -6,18 +6,17 @@ not known here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Literal, Self
 
 from asyncjobs._api import Api
-from asyncjobs._api.targets import JobFilter, JobPage
+from asyncjobs._api.targets import JobFilter, JobPage, Targets
 from asyncjobs._concurrency import Emit, Fan
 from asyncjobs._errors import AsyncJobsError, FanOutError
-from asyncjobs._models import GroupRef, Job, JobRef, Target, TargetFailure, as_target, job_ref
+from asyncjobs._models import GroupRef, Job, JobRef, Target, TargetFailure, job_ref
 
 OnError = Literal["raise", "collect", "stop"]
-Targets = Iterable[Target | str] | AsyncIterable[Target | str]
 
 _DEFAULT_CONCURRENCY = 32
 
@@ -89,7 +88,7 @@ class JobStream:
 
     async def _projects_of(self, targets: Targets) -> AsyncIterator[Target]:
         """The targets, groups taken apart into their projects so that these are read side by side."""
-        async for target in _each(targets):
+        async for target in self._api.each_target(targets):
             if not isinstance(target, GroupRef):
                 yield target
                 continue
@@ -112,12 +111,3 @@ class JobStream:
         self.failures.append(TargetFailure(target, error))
         if self._on_error == "stop":
             self._fan.stop()
-
-
-async def _each(targets: Targets) -> AsyncIterator[Target]:
-    if isinstance(targets, AsyncIterable):
-        async for target in targets:
-            yield as_target(target)
-    else:
-        for target in targets:
-            yield as_target(target)

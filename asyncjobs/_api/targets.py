@@ -7,15 +7,26 @@ updated since.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from datetime import datetime
 from fnmatch import fnmatchcase
 
 import attrs
 
 from asyncjobs._api.endpoints import Endpoints
-from asyncjobs._models import GroupRef, Job, JobRef, PipelineRef, Project, ProjectRef, Target, job_ref
+from asyncjobs._models import (
+    GroupRef,
+    Job,
+    JobRef,
+    PipelineRef,
+    Project,
+    ProjectRef,
+    Target,
+    as_target,
+    job_ref,
+)
 from asyncjobs._options import Scope, scope_values
+from asyncjobs._protocol.urls import own_address
 
 JobPage = tuple[int | str, list[Job]]
 """A project, as it was named, and some of its jobs."""
@@ -49,8 +60,33 @@ class JobFilter:
         )
 
 
+Targets = Target | str | Iterable[Target | str] | AsyncIterable[Target | str]
+"""One target or many, as references or text, also lazily."""
+
+
 class Api(Endpoints):
     """The endpoints, and the jobs of any target."""
+
+    async def each_target(self, targets: Targets) -> AsyncIterator[Target]:
+        """*targets* one by one, texts parsed; a web address must be one of this GitLab.
+
+        Raises:
+            ValueError: Not a target, or the address of another host.
+            TypeError: Neither a reference nor text.
+        """
+        if isinstance(targets, str | Target):
+            targets = [targets]
+        if isinstance(targets, AsyncIterable):
+            async for target in targets:
+                yield self._own(target)
+        else:
+            for target in targets:
+                yield self._own(target)
+
+    def _own(self, target: Target | str) -> Target:
+        if isinstance(target, str) and "://" in target:
+            target = own_address(self.exchange.root, target)
+        return as_target(target)
 
     async def job_pages(
         self, target: Target, wanted: JobFilter, *, include_retried: bool = False

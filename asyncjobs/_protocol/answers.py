@@ -122,6 +122,8 @@ def error_message(content_type: str, body: bytes) -> str:
 
 def _from_json(value: object) -> str:
     match value:
+        case None:
+            return ""
         case str():
             return value
         case {"message": message}:

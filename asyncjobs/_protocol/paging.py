@@ -8,7 +8,7 @@ GitLab: https://docs.gitlab.com/api/rest/#pagination
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Mapping
 from urllib.parse import parse_qsl, urlsplit
 
@@ -44,7 +44,7 @@ def next_position(headers: Mapping[str, str]) -> Query:
     target = link_targets(headers.get("link", "")).get("next")
     if target is None:
         page = headers.get("x-next-page", "").strip()
-        return (("page", page),) if page.isdigit() else ()
+        return (("page", page),) if page.isascii() and page.isdigit() else ()
     try:
         given = dict(parse_qsl(urlsplit(target).query, keep_blank_values=True))
     except ValueError:
@@ -89,20 +89,18 @@ class Seen:
     """
 
     def __init__(self) -> None:
-        self._pages: deque[frozenset[Hashable]] = deque(maxlen=_SEEN_PAGES)
-        self._all: set[Hashable] = set()
+        self._page = 0
+        self._last: OrderedDict[Hashable, int] = OrderedDict()
+        """Each key and the page it stood on last, oldest first."""
 
     def new(self, keys: Iterable[Hashable]) -> list[bool]:
         """For each key of one page, whether it is new."""
+        self._page += 1
         answer: list[bool] = []
-        page: set[Hashable] = set()
         for key in keys:
-            answer.append(key not in self._all and key not in page)
-            page.add(key)
-        if len(self._pages) == self._pages.maxlen:
-            # A key that was seen again on a later page stays known.
-            self._all.difference_update(self._pages.popleft() - page)
-        fresh = frozenset(page - self._all)
-        self._pages.append(fresh)
-        self._all |= fresh
+            answer.append(key not in self._last)
+            self._last[key] = self._page
+            self._last.move_to_end(key)
+        while self._last and next(iter(self._last.values())) <= self._page - _SEEN_PAGES:
+            self._last.popitem(last=False)
         return answer

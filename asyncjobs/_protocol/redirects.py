@@ -8,6 +8,7 @@ projects to their new id.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -15,6 +16,8 @@ from asyncjobs._protocol.urls import parse_origin
 
 MAX_HOPS = 5
 FOLLOWED = frozenset({301, 302, 303, 307, 308})
+
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 
 
 class RefusedRedirect(ValueError):  # noqa: N818 -- a decision, turned into RedirectError with its facts above
@@ -39,7 +42,7 @@ def next_hop(current: str, location: str | None, *, hops: int, api_is_local: boo
         raise RefusedRedirect(f"more than {MAX_HOPS} redirects")
     location = location.strip()
     # A presigned query must stay byte-identical, so an absolute URL is not rebuilt.
-    target = location if "://" in location.split("?", 1)[0] else urljoin(current, location)
+    target = location if _ABSOLUTE.match(location) else urljoin(current, location)
     try:
         parts = urlsplit(target)
         origin = parse_origin(parts)
@@ -47,7 +50,11 @@ def next_hop(current: str, location: str | None, *, hops: int, api_is_local: boo
         raise RefusedRedirect(f"a redirect to something that is no web address: {error}") from None
     if any(ord(c) <= 0x20 or ord(c) == 0x7F for c in target):
         raise RefusedRedirect("a redirect to an address with spaces or control characters")
-    if parts.scheme == "http" and current.startswith("https:"):
+    if not origin.host.isascii() or "\\" in parts.netloc:
+        # Whoever resolves it may read a wide 1 as 1, or a backslash as a slash: nobody knows whose host it is.
+        raise RefusedRedirect("a redirect to a host name that is not plain ASCII")
+    # Not `startswith`: a server may have written HTTPS:// one hop before.
+    if parts.scheme == "http" and urlsplit(current).scheme == "https":
         raise RefusedRedirect("a redirect from https down to plain http")
     if parts.username is not None or parts.password is not None:
         # A user name in a redirect would become an Authorization header: dropped, not followed with it.

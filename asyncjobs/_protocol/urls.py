@@ -7,7 +7,7 @@ GitLab: https://docs.gitlab.com/api/rest/#namespaced-paths
 
 from __future__ import annotations
 
-from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit, urlunsplit
 
 import attrs
 
@@ -69,6 +69,8 @@ def parse_origin(parts: SplitResult) -> Origin:
         raise ValueError(f"the scheme must be http or https, not {parts.scheme!r}")
     if not parts.hostname:
         raise ValueError("there is no host in it")
+    if parts.port == 0:
+        raise ValueError("port 0 is none")
     return Origin(parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme])
 
 
@@ -95,6 +97,23 @@ def parse_api_root(url: str) -> ApiRoot:
         raise ConfigurationError(f"not the URL of a GitLab: odd path {path[:80]!r}")
     prefix = path if path.endswith("/api/v4") else f"{path}/api/v4"
     return ApiRoot(origin, quote(prefix, safe="/%"))
+
+
+def own_address(root: ApiRoot, address: str) -> str:
+    """*address* without the relative root of this installation, so that its path names a target.
+
+    Raises:
+        ValueError: The address of another host.
+    """
+    parts = urlsplit(address.strip())
+    try:
+        same = parse_origin(parts) == root.origin
+    except ValueError:
+        same = False
+    base = root.prefix.removesuffix("/api/v4")
+    if not same or not f"{parts.path}/".startswith(f"{base}/"):
+        raise ValueError(f"not an address of {root.web_url}: {safe_url(address)}")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.removeprefix(base), "", ""))
 
 
 def segment(value: int | str, *, what: str) -> str:
@@ -126,11 +145,20 @@ def safe_url(url: str) -> str:
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return "(not a URL)"
+    if parts.scheme and not parts.netloc:
+        return "(not a URL)"  # `user:password@host` reads as a scheme and a path
     host = f"[{host}]" if ":" in host else host
     pairs = parse_qsl(parts.query, keep_blank_values=True)
-    query = "&".join(f"{k}={v if k in _PRINTABLE_QUERY else '...'}" for k, v in pairs)
+    query = "&".join(_safe_pair(name, value) for name, value in pairs)
     where = f"{parts.scheme}://{host}{port}{parts.path}" if parts.scheme else parts.path
     return printable(where + (f"?{query}" if query else ""), limit=500)
+
+
+def _safe_pair(name: str, value: str) -> str:
+    # A value with `=` may be two pairs to a server that splits elsewhere; a lone name may be a secret itself.
+    if name in _PRINTABLE_QUERY and not {"=", "&", ";"} & set(value):
+        return f"{name}={value}"
+    return f"{name}=..." if value else "..."
 
 
 def printable(text: str, *, limit: int = 200) -> str:

@@ -1,15 +1,10 @@
-"""`Client`: the endpoints and the features on one object that owns its connections.
-
-How any of them works is known below; here they are put together and given a lifetime.
-"""
+"""What a client is made of, and its lifetime: settings, credentials, connections, threads."""
 
 from __future__ import annotations
 
 import os
 import random
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
@@ -17,16 +12,17 @@ from types import TracebackType
 from typing import Self, TypedDict, Unpack, cast
 
 from asyncjobs._api import Api, Exchange, shared_budget
-from asyncjobs._api.targets import JobFilter
+from asyncjobs._client.endpoints import EndpointMethods
+from asyncjobs._client.features import FeatureMethods
 from asyncjobs._clock import Clock, SystemClock
 from asyncjobs._environment import Settings, from_config, from_environment, proxy_variables
 from asyncjobs._errors import ClosedError, ConfigurationError
-from asyncjobs._fanout import JobStream, OnError, Targets
-from asyncjobs._models import ArtifactEntry, Bridge, Job, Pipeline, Project, Statistics
-from asyncjobs._options import Limits, RetryPolicy, Scope, Timeouts
+from asyncjobs._models import Statistics
+from asyncjobs._options import Limits, RetryPolicy, Timeouts
 from asyncjobs._protocol.redirects import is_forbidden_host, is_local_address
 from asyncjobs._protocol.urls import ApiRoot, parse_api_root
 from asyncjobs._secrets import Credential, TokenSource
+from asyncjobs._storage import Files, Storage
 from asyncjobs._transport import (
     ClientCertificate,
     ConnectorFactory,
@@ -63,9 +59,10 @@ class ClientOptions(TypedDict, total=False):
     clock: Clock | None
     chance: random.Random | None
     connector_factory: ConnectorFactory
+    files: Files | None
 
 
-class Client:
+class Client(EndpointMethods, FeatureMethods):
     """A GitLab, as far as jobs go. Use it as `async with Client(...) as client`.
 
     Args:
@@ -83,6 +80,7 @@ class Client:
         clock: Time, for tests and simulation.
         chance: The one source of random numbers (jitter), likewise.
         connector_factory: Makes the aiohttp connectors, likewise.
+        files: File calls, likewise.
 
     Raises:
         ConfigurationError: Something of this cannot be used; nothing was sent.
@@ -107,6 +105,7 @@ class Client:
         clock: Clock | None = None,
         chance: random.Random | None = None,
         connector_factory: ConnectorFactory = tcp_connector,
+        files: Files | None = None,
     ) -> None:
         self._root = parse_api_root(url)
         self._credential = _credential(private_token, job_token, oauth_token)
@@ -119,6 +118,8 @@ class Client:
         self._clock = clock or SystemClock()
         self._chance = chance or random.Random()
         self._connector_factory = connector_factory
+        self._files = files
+        self._disk: Storage | None = None
         self._state = _State.NEW
         self._api_when_open: Api | None = None
 
@@ -222,6 +223,8 @@ class Client:
         self._state = _State.CLOSED
         if self._api_when_open is not None:
             await self._api_when_open.exchange.aclose()
+        if self._disk is not None:
+            await self._disk.aclose()
 
     @property
     def _api(self) -> Api:
@@ -231,6 +234,15 @@ class Client:
             "this client is closed" if self._state is _State.CLOSED else "use `async with` first"
         )
 
+    @property
+    def _storage(self) -> Storage:
+        """The disk; its threads start with the first file call."""
+        if self._state is _State.CLOSED:
+            raise ClosedError("this client is closed")
+        if self._disk is None:
+            self._disk = Storage(self._files)
+        return self._disk
+
     def __repr__(self) -> str:
         who = "anonymous" if self._credential is None else self._credential.kind
         return f"<Client {self.url} {who} {self._state.name.lower()}>"
@@ -238,241 +250,6 @@ class Client:
     def statistics(self) -> Statistics:
         """A snapshot of requests, retries, bytes, waits and gates, by endpoint class and lane."""
         return self._api.exchange.budget.statistics()
-
-    # -- listings ---------------------------------------------------------------------------------
-
-    def iter_project_jobs(self, project: int | str, *, scope: Scope = None) -> AsyncIterator[Job]:
-        """Walk the jobs of a project, newest first; retried ones included, trigger jobs not.
-
-        Args:
-            project: Id or full path.
-            scope: One status, several, or None for all.
-
-        Raises:
-            NotFoundError: No such project, or the token may not see it.
-            RequestError, ResponseError: A page could not be had; nothing is skipped silently.
-
-        GitLab: https://docs.gitlab.com/api/jobs/#list-all-jobs-for-a-project (600 requests a minute per user)
-        """
-        return self._api.iter_project_jobs(project, scope=scope)
-
-    def iter_pipeline_jobs(
-        self, project: int | str, pipeline_id: int, *, scope: Scope = None, include_retried: bool = False
-    ) -> AsyncIterator[Job]:
-        """Walk the jobs of a pipeline: the latest attempt of each, or all with *include_retried*.
-
-        A caller who may see the pipeline but not its jobs gets none and no error: so GitLab does it.
-
-        Raises:
-            NotFoundError: No such pipeline.
-            RequestError, ResponseError: A page could not be had.
-
-        GitLab: https://docs.gitlab.com/api/jobs/#list-all-jobs-for-a-pipeline
-        """
-        return self._api.iter_pipeline_jobs(
-            project, pipeline_id, scope=scope, include_retried=include_retried
-        )
-
-    def iter_pipeline_bridges(
-        self, project: int | str, pipeline_id: int, *, scope: Scope = None
-    ) -> AsyncIterator[Bridge]:
-        """Walk the trigger jobs of a pipeline, under either name of the endpoint.
-
-        Raises:
-            NotFoundError: No such pipeline.
-            RequestError, ResponseError: A page could not be had.
-
-        GitLab: https://docs.gitlab.com/api/jobs/#list-all-trigger-jobs-for-a-pipeline
-        """
-        return self._api.iter_pipeline_bridges(project, pipeline_id, scope=scope)
-
-    def iter_project_pipelines(self, project: int | str, **filters: object) -> AsyncIterator[Pipeline]:
-        """Walk the pipelines of a project, newest first.
-
-        Args:
-            project: Id or full path.
-            **filters: GitLab's own names: `scope`, `status`, `ref`, `sha`, `username`, `source`, `name`,
-                `updated_after`, `updated_before`, `created_after`, `created_before`, `order_by`, `sort`.
-                Datetimes must be aware.
-
-        Raises:
-            RequestError, ResponseError: A page could not be had.
-
-        GitLab: https://docs.gitlab.com/api/pipelines/#list-project-pipelines
-        """
-        return self._api.iter_project_pipelines(project, filters)
-
-    def iter_group_projects(self, group: int | str, include_subgroups: bool = True) -> AsyncIterator[Project]:
-        """Walk the projects of a group and of its subgroups; projects only shared with it are left out.
-
-        Raises:
-            NotFoundError: No such group, or the token may not see it.
-            RequestError, ResponseError: A page could not be had.
-
-        GitLab: https://docs.gitlab.com/api/groups/#list-projects
-        """
-        return self._api.iter_group_projects(group, include_subgroups=include_subgroups)
-
-    def iter_artifact_members(
-        self, project: int | str, job_id: int, *, path: str = "", recursive: bool = True
-    ) -> AsyncIterator[ArtifactEntry]:
-        """Walk the entries of a job's archive without downloading it.
-
-        Args:
-            project: Id or full path.
-            job_id: The job.
-            path: A folder inside the archive; empty for its root.
-            recursive: Whether to walk into folders.
-
-        Raises:
-            NotFoundError: No archive, no such path, or a server without this endpoint (before 18.x).
-        """
-        return self._api.iter_artifact_members(project, job_id, path=path, recursive=recursive)
-
-    # -- single objects ---------------------------------------------------------------------------
-
-    async def get_job(self, project: int | str, job_id: int) -> Job:
-        """Get one job. The id of a trigger job is not found here.
-
-        Raises:
-            NotFoundError: No such job, or the token may not see it.
-
-        GitLab: https://docs.gitlab.com/api/jobs/#retrieve-a-job
-        """
-        return await self._api.get_job(project, job_id)
-
-    async def get_current_job(self) -> Job:
-        """Get the job that the client's job token belongs to.
-
-        Raises:
-            NotFoundError: The client has another kind of token.
-            AuthenticationError: The job is over, and its token with it.
-
-        GitLab: https://docs.gitlab.com/api/jobs/#retrieve-a-job-by-job-token
-        """
-        return await self._api.get_current_job()
-
-    async def get_pipeline(self, project: int | str, pipeline_id: int) -> Pipeline:
-        """Get one pipeline.
-
-        Raises:
-            NotFoundError: No such pipeline.
-
-        GitLab: https://docs.gitlab.com/api/pipelines/#retrieve-a-pipeline
-        """
-        return await self._api.get_pipeline(project, pipeline_id)
-
-    async def get_project(self, project: int | str) -> Project:
-        """Get one project.
-
-        Raises:
-            NotFoundError: No such project, or the token may not see it.
-
-        GitLab: https://docs.gitlab.com/api/projects/#retrieve-a-project
-        """
-        return await self._api.get_project(project)
-
-    # -- actions ----------------------------------------------------------------------------------
-
-    async def cancel_job(self, project: int | str, job_id: int, *, force: bool = False) -> Job:
-        """Cancel a job; a running one may pass through `canceling`. *force* needs a maintainer.
-
-        Raises:
-            ForbiddenError: The token may not do it.
-            OutcomeUnknownError: Sent, without a clear answer.
-
-        Cancellation: whether it happened is open; ask with `get_job`. So for every action below.
-        GitLab: https://docs.gitlab.com/api/jobs/#cancel-a-job
-        """
-        return await self._api.cancel_job(project, job_id, force=force)
-
-    async def retry_job(self, project: int | str, job_id: int) -> Job:
-        """Retry a finished job; gives the new job, which has a new id.
-
-        Raises:
-            ForbiddenError: The job is not retryable.
-            OutcomeUnknownError: Sent, without a clear answer; never sent again on doubt.
-
-        GitLab: https://docs.gitlab.com/api/jobs/#retry-a-job
-        """
-        return await self._api.retry_job(project, job_id)
-
-    async def erase_job(self, project: int | str, job_id: int) -> Job:
-        """Erase the artifacts and the trace of a finished job.
-
-        Raises:
-            ForbiddenError: The job is not erasable.
-            OutcomeUnknownError: Sent, without a clear answer.
-
-        GitLab: https://docs.gitlab.com/api/jobs/#erase-a-job
-        """
-        return await self._api.erase_job(project, job_id)
-
-    async def play_job(
-        self, project: int | str, job_id: int, *, variables: Mapping[str, str] | None = None
-    ) -> Job | Bridge:
-        """Start a manual job, or trigger a manual bridge.
-
-        Raises:
-            ResponseError: 400 when it cannot be played.
-            OutcomeUnknownError: Sent, without a clear answer.
-
-        GitLab: https://docs.gitlab.com/api/jobs/#run-a-job
-        """
-        return await self._api.play_job(project, job_id, variables=variables)
-
-    async def keep_artifacts(self, project: int | str, job_id: int) -> Job:
-        """Keep a job's artifacts for ever.
-
-        Raises:
-            NotFoundError: There is no archive.
-
-        GitLab: https://docs.gitlab.com/api/job_artifacts/#keep-job-artifacts
-        """
-        return await self._api.keep_artifacts(project, job_id)
-
-    async def delete_artifacts(self, project: int | str, job_id: int) -> None:
-        """Delete a job's artifacts; its trace stays.
-
-        GitLab: https://docs.gitlab.com/api/job_artifacts/#delete-job-artifacts
-        """
-        await self._api.delete_artifacts(project, job_id)
-
-    async def delete_project_artifacts(self, project: int | str) -> None:
-        """Delete the artifacts of every job of a project; the server goes on with it after it answered.
-
-        GitLab: https://docs.gitlab.com/api/job_artifacts/#delete-all-job-artifacts-in-a-project
-        """
-        await self._api.delete_project_artifacts(project)
-
-    # -- fan-out ----------------------------------------------------------------------------------
-
-    def stream_jobs(
-        self,
-        targets: Targets,
-        *,
-        scope: Scope = None,
-        ref: str | None = None,
-        name: str | None = None,
-        updated_after: datetime | None = None,
-        on_error: OnError = "raise",
-    ) -> JobStream:
-        """List the jobs of many projects, pipelines and groups at once, as they come.
-
-        Args:
-            targets: References or their text forms, also lazily from an (async) iterable.
-            scope: One status, several, or None for all.
-            ref: Only jobs of this branch or tag.
-            name: Only jobs whose name matches this glob.
-            updated_after: Only jobs created since this moment (aware), found through the pipelines
-                updated since, which the limit on `GET /projects/:id/jobs` does not count.
-            on_error: `"raise"`, `"collect"` or `"stop"`; see `JobStream`.
-
-        Returns:
-            An async context manager that iterates over `(JobRef, Job)` and has `failures`.
-        """
-        wanted = JobFilter(scope=scope, ref=ref, name=name, since=updated_after)
-        return JobStream(self._api, targets, wanted, on_error=on_error)
 
 
 class _Tls:
