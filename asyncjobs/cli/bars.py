@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Self
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.text import Text
 
 import asyncjobs
 from asyncjobs.cli.codes import explain
@@ -23,20 +24,45 @@ SIGNS = {"downloaded": "+", "unchanged": "=", "skipped": "-", "failed": "!"}
 _STYLES = {"downloaded": "green", "unchanged": "bright_black", "skipped": "yellow", "failed": "bold red"}
 
 
-class SyncBars:
-    """Shows one sync. Enter it around the call and give `on_event` to the library."""
+class _Amount(ProgressColumn):
+    """Bytes here of bytes in all, in the units of every other line of the command."""
 
-    def __init__(self, news: News, *, root: str) -> None:
+    def render(self, task: Task) -> Text:
+        """`1.4 MiB / 3.0 MiB`."""
+        total = "?" if task.total is None else size(int(task.total))
+        return Text(f"{size(int(task.completed)):>8} / {total:<8}", style="green")
+
+
+class _Speed(ProgressColumn):
+    """Bytes a second, once that can be told."""
+
+    def render(self, task: Task) -> Text:
+        """`2.1 MiB/s`."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{size(int(speed))}/s", style="cyan")
+
+
+class SyncBars:
+    """Shows one sync. Enter it around the call and give `on_event` to the library.
+
+    Args:
+        news: Where to draw.
+        root: The folder all files go to; left out of their names.
+        expected: Bytes in all, where somebody knows before the listing is complete.
+    """
+
+    def __init__(self, news: News, *, root: str, expected: int = 0) -> None:
+        self._expected = expected
         self._news = news
         self._root = root.rstrip("/") + "/"
         self._live = news.is_terminal and not news.quiet
         width = news.console.width
-        self._name_width = max(18, min(48, width - 52))
+        self._name_width = max(16, min(48, width - 48))
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=max(10, min(30, width - self._name_width - 40))),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            BarColumn(bar_width=max(8, min(30, width - self._name_width - 34))),
+            _Amount(),
+            _Speed(),
             console=news.console,
             transient=True,
             disable=not self._live,
@@ -75,7 +101,7 @@ class SyncBars:
         if self._overall is not None:
             completed = self._done_bytes + sum(self._received.values())
             self._progress.update(
-                self._overall, completed=completed, total=max(self._total, completed) or None
+                self._overall, completed=completed, total=max(self._total, self._expected, completed) or None
             )
 
     def _advance(self, ref: asyncjobs.JobRef, event: asyncjobs.DownloadProgress) -> None:

@@ -36,7 +36,7 @@ MARKER = ".asyncjobs-demo"
 SPEED = 10.0
 """The fake server's clock runs faster, so that jobs last minutes there and seconds here."""
 
-SYNC_SECONDS = 4.0
+SYNC_SECONDS = 3.0
 """How long the bars should be there to be seen."""
 
 LEAST_BANDWIDTH = 1024 * 1024
@@ -132,12 +132,23 @@ class Show:
         """Part two: all running jobs in one stream, until they end."""
         self._heading(2, "What is running? All logs together until the jobs end", f"tail {self.target}")
         out = self.session.out
-        view = TailView(terminal=out.is_terminal, colour=out.colour)
+        # Plain text where nobody could see colours: this is a show, not somebody's data.
+        view = TailView(terminal=True, colour=out.colour)
         options = asyncjobs.TailOptions(min_interval=0.4, max_interval=2.0, settle=0.5)
+        still_open: set[asyncjobs.JobRef] = set()
         async with self.client.tail([self.target], options=options) as events:
             async for event in events:
                 text = view.line(event) if isinstance(event, asyncjobs.LogLine) else f"{view.news(event)}\n"
                 await out.write(text.encode())
+                match event:
+                    case asyncjobs.JobStarted():
+                        still_open.add(event.ref)
+                    case asyncjobs.JobRetried():
+                        still_open.add(event.new_ref)
+                    case asyncjobs.JobFinished() | asyncjobs.TailFailed():
+                        still_open.discard(event.ref)
+                        if not still_open:
+                            return  # the tail itself would look out for new jobs a little longer
 
     async def archives(self, dest: Path) -> asyncjobs.SyncReport:
         """Part three: all archives to a folder, slowed down to be seen."""
@@ -152,7 +163,7 @@ class Show:
             f"sync {self.target} {dest}",
         )
         news = News(no_color=self.session.settings.no_color, stream=sys.stdout)
-        with SyncBars(news, root=str(dest)) as bars:
+        with SyncBars(news, root=str(dest), expected=total) as bars:
             return await self.client.sync_artifacts(
                 [self.target],
                 dest,
@@ -185,9 +196,9 @@ class Show:
         )
         console.print(Text("Try next", style="bold"))
         for line, why in (
-            ("asyncjobs fake-server", "this world to play with, in another terminal"),
+            ("asyncjobs fake-server", "this world, to play with"),
             ("export GITLAB_URL=… GITLAB_TOKEN=…", "your own GitLab"),
-            ("asyncjobs jobs group/app --failed", "then the same three with real projects"),
+            ("asyncjobs jobs group/app --failed", "the same with real projects"),
             ("asyncjobs --help", "everything else"),
         ):
             console.print(Text.assemble((f"  {line:<36}", "cyan"), (why, "bright_black")))

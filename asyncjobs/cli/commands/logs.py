@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -66,9 +66,10 @@ async def trace(
             if len(found.jobs) > 1:
                 session.news.say(f"==> {job_ref} {plain(job.name)} ({plain(job.status)})", style="bold")
             try:
-                await _print_trace(
-                    session, client, job_ref, whole=not (follow or job.status.is_final), raw=raw
-                )
+                if follow or job.status.is_final:
+                    await _print_stream(session, client, job_ref, job, raw=raw)
+                else:
+                    await _put(session, await client.get_trace(job_ref.project, job_ref.job_id), raw=raw)
                 done += 1
             except asyncjobs.AsyncJobsError as error:
                 errors.append(error)
@@ -78,27 +79,39 @@ async def trace(
     return session.result(errors, done=done, allow_empty=allow_empty, what="job")
 
 
-async def _print_trace(
-    session: Session, client: asyncjobs.Client, ref: asyncjobs.JobRef, *, whole: bool, raw: bool
+async def _put(session: Session, data: bytes, *, raw: bool) -> None:
+    """A whole log to standard output."""
+    if session.out.is_terminal and not raw:
+        clean = asyncjobs.TerminalFilter(color=session.out.colour)
+        data = (clean.feed(data) + clean.finish()).encode()
+    await session.out.write(data)
+
+
+async def _print_stream(
+    session: Session, client: asyncjobs.Client, ref: asyncjobs.JobRef, job: asyncjobs.Job, *, raw: bool
 ) -> None:
-    """Stream one log to standard output; *whole* reads what is there now in one piece."""
-    clean = asyncjobs.TerminalFilter() if session.out.is_terminal and not raw else None
+    """Stream one log to standard output, to the end of the job."""
+    clean = asyncjobs.TerminalFilter(color=session.out.colour)
+    filtered = session.out.is_terminal and not raw
+    options = SETTLED if _is_settled(job) else asyncjobs.TailOptions()
+    async with client.follow_trace(ref, options=options) as stream:
+        async for chunk in stream:
+            await session.out.write(clean.feed(chunk.data).encode() if filtered else chunk.data)
+    if filtered:
+        await session.out.write(clean.finish().encode())
 
-    async def put(data: bytes) -> None:
-        if clean is not None:
-            data = clean.feed(data).encode()
-        if data:
-            await session.out.write(data)
 
-    if whole:
-        await put(await client.get_trace(ref.project, ref.job_id))
-    else:
-        async with client.follow_trace(ref) as stream:
-            async for chunk in stream:
-                await put(chunk.data)
-    if clean is not None:
-        # Whatever colour the log ended in stays in the log.
-        await session.out.write((clean.finish() + "\x1b[0m").encode())
+SETTLED = asyncjobs.TailOptions(settle=0.0)
+"""For a job that ended long ago: no last lines are on their way, so there is nothing to wait for."""
+
+SETTLED_SECONDS = 600.0
+"""After this long the runner has given up sending, and the server has put the log away."""
+
+
+def _is_settled(job: asyncjobs.Job) -> bool:
+    if job.finished_at is None or not job.status.is_final:
+        return False
+    return (datetime.now(UTC) - job.finished_at).total_seconds() > SETTLED_SECONDS
 
 
 @attrs.frozen(kw_only=True)

@@ -21,7 +21,9 @@ pytestmark = pytest.mark.real_time
 def built(gitlab: FakeGitLab, path: str = "shop/web") -> tuple[str, bytes]:
     """The target of the job that has an archive, and the archive's bytes."""
     job = next(
-        each for each in gitlab.jobs.values() if each.name == "build" and each.project.full_path == path
+        each
+        for each in gitlab.jobs.values()
+        if each.name == "build" and each.pipeline.project.full_path == path
     )
     return f"{path}/-/jobs/{job.id}", job.archive_bytes
 
@@ -39,9 +41,11 @@ def test_download_to_a_file(asyncjobs_command: Command, shop: FakeGitLab) -> Non
 
 def test_download_by_branch_and_name(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     """--ref and --job find the archive without a job's number."""
-    _, data = built(shop)
+    job = shop.add_project("shop/app").add_pipeline("main").add_job("build", status="success")
+    job.set_artifacts({"app.txt": "good"})
+    data = job.archive_bytes
     done = asyncjobs_command(
-        "download", "shop/web", "--ref", "main", "--job", "build", "-o", "app.zip", "--json"
+        "download", "shop/app", "--ref", "main", "--job", "build", "-o", "app.zip", "--json"
     )
     assert done.code == 0
     assert json.loads(done.out)["sha256"] == hashlib.sha256(data).hexdigest()

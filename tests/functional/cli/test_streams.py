@@ -114,7 +114,7 @@ def test_a_terminal_gets_no_escape_but_colours(asyncjobs_command: Command, fake_
 
 def test_a_tail_of_several_jobs(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     """Lines of all jobs come with their job in front; coming and going is said on standard error."""
-    jobs = [f"{job.project.full_path}/-/jobs/{job.id}" for job in shop.jobs.values()]
+    jobs = [f"{job.pipeline.project.full_path}/-/jobs/{job.id}" for job in shop.jobs.values()]
     done = asyncjobs_command("tail", *jobs)
     assert done.code == 0
     assert sum(line.endswith("│ first") for line in done.out.decode().split("\n")) == 4
