@@ -185,7 +185,7 @@ ROWS: list[Row] = [
         {},
     ),
     ("503 between", [cut(), Answer(status=503), rest()], GOOD, [None, CUT, CUT], {}),
-    ("500 thrice", [Answer(status=500)] * 3 + [whole()], GOOD, [None] * 4, {}),
+    ("500 thrice", [*[Answer(status=500)] * 3, whole()], GOOD, [None] * 4, {}),
     ("500 for ever", [Answer(status=500)], ResponseError, None, {}),
     (
         "429 with Retry-After",

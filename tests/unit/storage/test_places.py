@@ -1,0 +1,278 @@
+"""Destinations, roots, the manifest and unpacking: nothing foreign is touched, nothing is written outside."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from asyncjobs._errors import AsyncJobsError, DestinationError, ManifestError
+from asyncjobs._manifest import ExtractLimits, Meter, plan_extraction, unpack
+from asyncjobs._storage import FileRow, Folder, Storage, TreeRow
+from tests.functional.artifacts.disk import listing, tree
+from tests.unit.manifest.hostile_zips import Entry, build, corpus, honest
+
+ROW = FileRow(
+    path="a/b.zip",
+    target="group/app",
+    project="group/app",
+    job_id=8,
+    file_type="archive",
+    remote_size=5,
+    size=5,
+    mtime_ns=7,
+    sha256="00",
+    complete=True,
+    stored_at=1.5,
+)
+
+
+def make(path: Path, kind: str) -> None:
+    """Put something of a kind at a path."""
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as made:
+                made.bind(str(path))
+        case "link to a device":
+            path.symlink_to("/dev/null")
+        case "link elsewhere":
+            (path.parent / "sub").mkdir()
+            (path.parent / "sub" / "real").write_text("x")
+            path.symlink_to("sub/real")
+        case "link to a link":
+            (path.parent / "second").symlink_to("real")
+            path.symlink_to("second")
+        case "link beside":
+            (path.parent / "real").write_text("x")
+            path.symlink_to("real")
+        case "dangling link beside":
+            path.symlink_to("real")
+        case "file":
+            path.write_text("x")
+
+
+@pytest.mark.parametrize(
+    "kind", ["folder", "pipe", "socket", "link to a device", "link elsewhere", "link to a link"]
+)
+async def test_destinations_that_are_refused(tmp_path: Path, kind: str) -> None:
+    """What is no regular file, or a link that leads away, is refused before anything is sent."""
+    make(tmp_path / "dest", kind)
+    storage = Storage()
+    with pytest.raises(DestinationError):
+        await storage.open_destination(tmp_path / "dest")
+    await storage.aclose()
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/full", "missing/a.zip", "..", "/"])
+async def test_paths_that_are_refused(tmp_path: Path, path: str) -> None:
+    """Devices, missing folders and paths without a name are refused."""
+    storage = Storage()
+    with pytest.raises(DestinationError):
+        await storage.open_destination(tmp_path / path)
+    await storage.aclose()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("nothing", "dest"), ("file", "dest"), ("link beside", "real"), ("dangling link beside", "real")],
+)
+async def test_destinations_that_are_accepted(tmp_path: Path, kind: str, name: str) -> None:
+    """A missing or regular file is taken as it is, a link beside its target stands for the target."""
+    make(tmp_path / "dest", kind)
+    storage = Storage()
+    folder, found = await storage.open_destination(tmp_path / "dest")
+    assert (os.path.realpath(folder.path), found) == (os.path.realpath(tmp_path), name)
+    await folder.close()
+    await storage.aclose()
+
+
+async def test_links_inside_a_root_lead_nowhere(tmp_path: Path) -> None:
+    """A link planted where a folder belongs is refused, and nothing appears behind it."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    root_path = tmp_path / "root"
+    root_path.mkdir()
+    (root_path / "a").symlink_to(outside)
+    storage = Storage()
+    root = await storage.open_root(root_path)
+    with pytest.raises(DestinationError):
+        await root.parent_of("a/b/c.zip", create=True)
+    assert listing(outside) == []
+    await root.aclose()
+    await storage.aclose()
+
+
+async def test_a_root_is_used_by_one_at_a_time(tmp_path: Path) -> None:
+    """A second sync of the same folder is told who has it; after the first is over it may go on."""
+    storage = Storage()
+    root = await storage.open_root(tmp_path / "root")
+    with pytest.raises(ManifestError, match=f"process {os.getpid()} on"):
+        await storage.open_root(tmp_path / "root")
+    await root.aclose()
+    await (await storage.open_root(tmp_path / "root")).aclose()
+    await storage.aclose()
+
+
+async def test_a_dry_run_makes_nothing(tmp_path: Path) -> None:
+    """Opening a root to look at it creates neither the folder nor a record."""
+    storage = Storage()
+    root = await storage.open_root(tmp_path / "root", read_only=True)
+    assert await root.ledger.rows() == []
+    await root.aclose()
+    await storage.aclose()
+    assert listing(tmp_path) == []
+
+
+async def test_the_manifest_keeps_what_it_was_given(tmp_path: Path) -> None:
+    """Rows and trees come back as they were, also after closing; forgetting is for good."""
+    storage = Storage()
+    root = await storage.open_root(tmp_path)
+    await root.ledger.put(ROW)
+    await root.ledger.put_tree(TreeRow("a/b", "00", ("x", "y/z")))
+    await root.aclose()
+    root = await storage.open_root(tmp_path)
+    assert await root.ledger.row("a/b.zip") == ROW
+    assert await root.ledger.rows() == [ROW]
+    assert await root.ledger.tree("a/b") == TreeRow("a/b", "00", ("x", "y/z"))
+    assert await root.ledger.owners() == [("a/b.zip", 8)]
+    await root.ledger.forget(["a/b.zip"])
+    await root.ledger.forget_tree("a/b")
+    assert await root.ledger.row("a/b.zip") is None
+    assert await root.ledger.tree("a/b") is None
+    await root.aclose()
+    await storage.aclose()
+
+
+@pytest.mark.parametrize("state", ["newer", "foreign", "damaged", "garbage", "link"])
+async def test_a_manifest_that_cannot_be_used_is_an_error(tmp_path: Path, state: str) -> None:
+    """A record of a newer release, of another program, damaged or a link is refused with a reason."""
+    storage = Storage()
+    root = await storage.open_root(tmp_path)
+    for number in range(200):
+        await root.ledger.put(
+            FileRow(
+                **{name: getattr(ROW, name) for name in FileRow.__slots__ if name != "__weakref__"}
+                | {"path": f"{number}"}
+            )
+        )
+    await root.aclose()
+    spoil(tmp_path / ".asyncjobs" / "manifest.sqlite3", state)
+    with pytest.raises(ManifestError):
+        await storage.open_root(tmp_path)
+    await storage.aclose()
+
+
+def spoil(path: Path, state: str) -> None:
+    """Make a manifest unusable."""
+    if state == "newer":
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA user_version = 99")
+        connection.close()
+    elif state == "foreign":
+        path.unlink()
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE x (y)")
+        connection.close()
+    elif state == "damaged":
+        raw = bytearray(path.read_bytes())
+        raw[5000:9000] = os.urandom(4000)
+        path.write_bytes(raw)
+    elif state == "garbage":
+        path.write_bytes(b"this is no database" * 100)
+    else:
+        path.rename(path.with_name("elsewhere"))
+        path.symlink_to("elsewhere")
+
+
+# -- unpacking ------------------------------------------------------------------------------------------
+
+
+async def unpack_zip(
+    storage: Storage, folder: Folder, replace: tuple[str, ...] | None = None
+) -> tuple[str, ...]:
+    """Unpack a.zip into a, with the real plan."""
+    limits = ExtractLimits()
+    meter = Meter(limits)
+    return await storage.unpack(
+        folder,
+        "a.zip",
+        "a",
+        lambda read_at, size: plan_extraction(read_at, size, limits).members,
+        lambda read_at, member: unpack(read_at, member, meter),
+        sync=False,
+        replace=replace,
+    )
+
+
+async def folder_with(path: Path, raw: bytes) -> tuple[Storage, Folder]:
+    """A folder three levels below *path* with a.zip in it."""
+    deep = path / "one" / "two" / "dest"
+    deep.mkdir(parents=True)
+    (deep / "a.zip").write_bytes(raw)
+    storage = Storage()
+    folder, _ = await storage.open_destination(deep / "a.zip")
+    return storage, folder
+
+
+@pytest.mark.parametrize(("label", "raw"), corpus(), ids=[label for label, _ in corpus()])
+async def test_hostile_zips_write_nothing_anywhere(tmp_path: Path, label: str, raw: bytes) -> None:
+    """Not one of the corpus is unpacked: beside the archive, above it and below it nothing appears."""
+    storage, folder = await folder_with(tmp_path, raw)
+    with pytest.raises(AsyncJobsError):
+        await unpack_zip(storage, folder)
+    await folder.close()
+    await storage.aclose()
+    assert tree(tmp_path) == {"one/two/dest/a.zip": raw}
+    assert listing(tmp_path / "one" / "two" / "dest") == ["a.zip"]
+
+
+async def test_honest_zip_is_unpacked_with_plain_modes(tmp_path: Path) -> None:
+    """Files and folders appear with their bytes, 0644 or 0755 and nothing else."""
+    entries = [
+        Entry(name=b"d/", data=b"", mode=stat.S_IFDIR | 0o700),
+        Entry(name=b"d/run", data=b"#!/bin/sh", mode=stat.S_IFREG | 0o777),
+        Entry(name=b"x/y/z", data=b"z" * 500_000, method=8, mode=stat.S_IFREG | 0o600),
+        Entry(name=b"empty/", data=b"", mode=stat.S_IFDIR | 0o755),
+    ]
+    storage, folder = await folder_with(tmp_path, build(entries))
+    assert await unpack_zip(storage, folder) == ("d/run", "x/y/z")
+    await folder.close()
+    await storage.aclose()
+    deep = tmp_path / "one" / "two" / "dest"
+    assert listing(deep) == ["a", "a.zip"]
+    assert tree(deep / "a") == {"d/run": b"#!/bin/sh", "x/y/z": b"z" * 500_000}
+    assert stat.S_IMODE((deep / "a" / "d" / "run").stat().st_mode) == 0o755
+    assert stat.S_IMODE((deep / "a" / "x" / "y" / "z").stat().st_mode) == 0o644
+    assert listing(deep / "a" / "empty") == []
+
+
+async def test_unpacking_replaces_only_its_own(tmp_path: Path) -> None:
+    """A second unpacking takes the place of the first; a file of the user in it stops that."""
+    storage, folder = await folder_with(tmp_path, honest({"x": b"1", "d/y": b"2"}))
+    deep = tmp_path / "one" / "two" / "dest"
+    files = await unpack_zip(storage, folder)
+    with pytest.raises(DestinationError, match="no sync put there"):
+        await unpack_zip(storage, folder)
+    (deep / "a.zip").write_bytes(honest({"x": b"3"}))
+    assert await unpack_zip(storage, folder, replace=files) == ("x",)
+    assert tree(deep / "a") == {"x": b"3"}
+    (deep / "a" / "mine").write_text("precious")
+    with pytest.raises(DestinationError):
+        await unpack_zip(storage, folder, replace=("x",))
+    assert tree(deep / "a") == {"x": b"3", "mine": b"precious"}
+    assert not await storage.remove_tree(folder, "a", ("x",))
+    assert tree(deep / "a") == {"mine": b"precious"}
+    (deep / "a" / "mine").unlink()
+    assert await storage.remove_tree(folder, "a", ())
+    assert await storage.remove_tree(folder, "a", ())
+    assert listing(deep) == ["a.zip"]
+    await folder.close()
+    await storage.aclose()
