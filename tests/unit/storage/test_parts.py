@@ -113,11 +113,15 @@ async def test_a_failing_call_leaves_no_final_file(
             real(*args)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(DiskFullError):
-        patch.setattr(os, call, failing)
+    async def to_the_end() -> None:
         await fill(part, os.urandom(3_000_000))
         await part.finish(sync=True)
         await part.place("a.zip", sync=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, failing)
+        with pytest.raises(DiskFullError):
+            await to_the_end()
     await part.release()
     assert "a.zip" not in listing(tmp_path)
     await folder.close()
@@ -200,7 +204,7 @@ async def test_two_claims_never_share_a_file(tmp_path: Path) -> None:
 def left_by(path: Path, owner: str, **facts: Any) -> None:
     """What a process with the name *owner* left behind."""
     (path / ".a.zip.0123456789ab.part").write_bytes(b"half")
-    known = {
+    known: dict[str, Any] = {
         "key": "key",
         "data": ".a.zip.0123456789ab.part",
         "owner": owner,
@@ -232,7 +236,7 @@ async def test_a_dead_process_is_inherited_from(tmp_path: Path, state: str) -> N
 async def test_a_living_process_is_left_alone(tmp_path: Path) -> None:
     """A record of a process that runs, or of another machine, is not touched."""
     machine = whoami().rsplit("|", 2)[0]
-    started = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]
+    started = content(Path(f"/proc/{os.getppid()}/stat")).decode().rpartition(")")[2].split()[19]
     hops, folder = await opened(tmp_path)
     for owner in (f"{machine}|{os.getppid()}|{started}", "elsewhere|boot|ns|1|1"):
         left_by(tmp_path, owner)
@@ -280,8 +284,7 @@ async def test_cancelled_write_never_touches_the_file_later(
             await part.release()
 
     task = asyncio.ensure_future(download())
-    while not entered.is_set():
-        await asyncio.sleep(0.001)
+    await asyncio.to_thread(entered.wait, 10)
     task.cancel()
     await asyncio.sleep(0.001)
     task.cancel()
@@ -289,9 +292,9 @@ async def test_cancelled_write_never_touches_the_file_later(
     go.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    size = os.path.getsize(tmp_path / part.data_name)
+    size = len(content(tmp_path / part.data_name))
     record = msgspec.json.decode(content(tmp_path / ".a.zip.part.json"), type=PartRecord)
     assert record.owner == ""
     hops.close()
-    assert os.path.getsize(tmp_path / part.data_name) == size
+    assert len(content(tmp_path / part.data_name)) == size
     await folder.close()

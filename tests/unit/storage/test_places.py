@@ -8,6 +8,7 @@ import sqlite3
 import stat
 from pathlib import Path
 
+import attrs
 import pytest
 
 from asyncjobs._errors import AsyncJobsError, DestinationError, ManifestError
@@ -89,7 +90,7 @@ async def test_destinations_that_are_accepted(tmp_path: Path, kind: str, name: s
     make(tmp_path / "dest", kind)
     storage = Storage()
     folder, found = await storage.open_destination(tmp_path / "dest")
-    assert (os.path.realpath(folder.path), found) == (os.path.realpath(tmp_path), name)
+    assert (folder.path, found) == (tmp_path, name)
     await folder.close()
     await storage.aclose()
 
@@ -157,12 +158,7 @@ async def test_a_manifest_that_cannot_be_used_is_an_error(tmp_path: Path, state:
     storage = Storage()
     root = await storage.open_root(tmp_path)
     for number in range(200):
-        await root.ledger.put(
-            FileRow(
-                **{name: getattr(ROW, name) for name in FileRow.__slots__ if name != "__weakref__"}
-                | {"path": f"{number}"}
-            )
-        )
+        await root.ledger.put(attrs.evolve(ROW, path=f"{number}"))
     await root.aclose()
     spoil(tmp_path / ".asyncjobs" / "manifest.sqlite3", state)
     with pytest.raises(ManifestError):
