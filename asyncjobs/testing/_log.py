@@ -26,7 +26,8 @@ def matches(request: RecordedRequest, where: Where) -> bool:
 class RequestLog(Sequence[RecordedRequest]):
     """Every request in order of arrival: frozen entries, each replaced as its answer goes on."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, limit: int = 100_000) -> None:
+        self._limit = limit
         self._entries: list[RecordedRequest] = []
         self._dropped = 0
 
@@ -49,7 +50,11 @@ class RequestLog(Sequence[RecordedRequest]):
         return self._dropped + len(self._entries) + 1
 
     def add(self, entry: RecordedRequest) -> None:
-        """Note an arrival."""
+        """Note an arrival; the older half is forgotten when the log is full."""
+        if len(self._entries) >= self._limit:
+            gone = max(1, self._limit // 2)
+            del self._entries[:gone]
+            self._dropped += gone
         self._entries.append(entry)
 
     def update(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from types import TracebackType
 from typing import Literal, Self
 
@@ -113,6 +114,8 @@ class FakeGitLab(World):
         self.settings.scheme = "http" if tls is None else "https"
         self.requests = RequestLog()
         self.faults = FaultBoard(KINDS)
+        self.on_request: Callable[[RecordedRequest], None] | None = None
+        """Called with each request before its answer is made: change the world between two pages here."""
         self.private_token = self.add_token("private")
         self._relative_url = relative_url.rstrip("/")
         self._base = f"{self._relative_url}/api/v4"
@@ -251,6 +254,8 @@ class FakeGitLab(World):
     async def _handle(self, request: web.BaseRequest, origin: Origin) -> web.StreamResponse:
         body = await request.content.read(_LARGEST_REQUEST)
         record = self._record(request, origin, body)
+        if self.on_request is not None:
+            self.on_request(record)
         call = Call(world=self, settings=self.settings, request=record)
         if self.settings.latency:
             await self.clock.sleep(self.settings.latency)
@@ -283,6 +288,9 @@ class FakeGitLab(World):
 
     def _record(self, request: web.BaseRequest, origin: Origin, body: bytes) -> RecordedRequest:
         raw = request.raw_path
+        if raw.startswith(("http://", "https://")):
+            # The form in which a client asks a proxy (RFC 9112 section 3.2.2); the host is ours all the same.
+            raw = "/" + raw.split("/", 3)[3]
         path, query = split_raw(raw)
         with self.agenda.lock:
             record = RecordedRequest(

@@ -98,7 +98,7 @@ async def _send_raw(
         head.append("Connection: close")
     writer = request.writer
     await writer.write("\r\n".join([*head, "", ""]).encode("latin-1"))
-    for piece in _pieces(answer, delivery):
+    for piece in [] if request.method == "HEAD" else _pieces(answer, delivery):
         framed = b"%x\r\n%b\r\n" % (len(piece), piece) if answer.framing == "chunked" else piece
         await writer.write(framed)
         sent(len(piece))
