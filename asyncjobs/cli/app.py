@@ -76,6 +76,9 @@ app.add("Change", cancel, retry, play, erase, keep)
 app.add("Try", demo, fake_server, completion)
 
 
+_BY_SIGNAL = {ExitCode.INTERRUPTED, ExitCode.TERMINATED}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. Says everything there is to say on standard error."""
     for stream in (sys.stdout, sys.stderr):
@@ -86,7 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         # With `standalone_mode` off click gives the code of `ctx.exit`, or what the function returned.
         code = result if isinstance(result, int) else ExitCode.OK
-        sys.stdout.flush()
+        if code not in _BY_SIGNAL:
+            # After a signal a thread may be stuck in a write and hold the stream's lock for ever.
+            sys.stdout.flush()
     except click.UsageError as error:
         error.show()
         return ExitCode.USAGE
@@ -111,7 +116,7 @@ def _survive_odd_names(stream: TextIO) -> None:
 
 def leave(code: int) -> None:
     """End the process after a signal, without waiting for threads that may be stuck in a write."""
-    if code in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}:
+    if code in _BY_SIGNAL:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()
         os._exit(code)

@@ -15,8 +15,8 @@ import asyncjobs
 from asyncjobs.cli.codes import explain
 from asyncjobs.cli.text import duration, plain, shorten
 
-PALETTE = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94, 31, 91)
-"""SGR foregrounds in the order in which they are told apart best; red last, because it looks like trouble."""
+PALETTE = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
+"""SGR foregrounds without red, which would look like trouble."""
 
 WIDEST_PREFIX = 28
 """Columns; with 80 in all, 50 are left for the log."""

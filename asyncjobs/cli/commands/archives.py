@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +23,6 @@ from asyncjobs.cli.framework import (
     filter_options,
     filters_of,
     json_option,
-    targets_argument,
 )
 from asyncjobs.cli.params import MOMENT, SIZE
 from asyncjobs.cli.text import plain, size
@@ -178,7 +178,7 @@ async def _list_members(
     short_help="Make a folder equal to the archives of many jobs.",
     advice="Partial files are kept; run the same command again to go on.",
 )
-@targets_argument()
+@click.argument("targets", metavar="[TARGET...]", nargs=-1)
 @click.argument("dest", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))
 @filter_options
 @click.option("--since", type=MOMENT, help="Only jobs created after this: 2h, 3d, or a date.")
@@ -214,6 +214,18 @@ async def _list_members(
 @click.option(
     "--bandwidth", type=SIZE, metavar="SIZE", help="Bytes per second over all downloads, such as 5M."
 )
+@click.option(
+    "--write-lock",
+    type=click.File("wb", lazy=True),
+    metavar="FILE",
+    help="Write down job ids and hashes of all files.",
+)
+@click.option(
+    "--from-lock",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Fetch exactly the files of a lock, and no TARGET.",
+)
 @click.option("--no-fsync", is_flag=True, help="Faster; a power cut may leave damaged files.")
 @json_option
 @allow_empty_option
@@ -237,6 +249,8 @@ async def sync(
     verify_members: bool,
     concurrency: int | None,
     bandwidth: int | None,
+    write_lock: BinaryIO | None,
+    from_lock: BinaryIO | None,
     no_fsync: bool,
     as_json: bool,
     allow_empty: bool,
@@ -250,7 +264,11 @@ async def sync(
     Examples:
         asyncjobs sync group/app group/web artifacts/ --name 'build*' --since 7d
         asyncjobs sync groups/group artifacts/ --prune --dry-run
+        asyncjobs sync group/app artifacts/ --write-lock artifacts.lock
+        asyncjobs sync copy/ --from-lock artifacts.lock
     """
+    if bool(targets) == bool(from_lock):
+        raise UsageError("say which jobs: one TARGET or more, or --from-lock FILE")
     filters = filters_of(scope, failed, ref, name)
     chosen: dict[str, Any] = {
         "members": members,
@@ -277,25 +295,46 @@ async def sync(
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from None
     async with session.client() as client:
-        report = await show_sync(
-            session, client, session.targets(targets, client), dest, options, as_json=as_json
+        work = Work(
+            client,
+            dest,
+            options,
+            session.targets(targets, client),
+            None if from_lock is None else from_lock.read(),
         )
+        report = await show_sync(session, work, as_json=as_json)
+        if write_lock is not None and not dry_run:
+            write_lock.write(await client.write_lock(dest))
     session.report(report.failures)
     errors = [each.error for each in report.failed] + [each.error for each in report.failures]
     done = len(report.downloaded) + len(report.unchanged) + len(report.skipped)
     return session.result(errors, done=done, allow_empty=allow_empty, what="job")
 
 
-async def show_sync(
-    session: Session,
-    client: asyncjobs.Client,
-    targets: list[asyncjobs.Target],
-    dest: Path,
-    options: asyncjobs.SyncOptions,
-    *,
-    as_json: bool = False,
-) -> asyncjobs.SyncReport:
+@attrs.frozen
+class Work:
+    """One sync: of targets, or of the bytes of a lock."""
+
+    client: asyncjobs.Client
+    dest: Path
+    options: asyncjobs.SyncOptions
+    targets: list[asyncjobs.Target]
+    lock: bytes | None = None
+
+    async def run(self, on_event: Callable[[asyncjobs.SyncEvent], object]) -> asyncjobs.SyncReport:
+        """Do it."""
+        if self.lock is not None:
+            return await self.client.sync_locked(
+                self.lock, self.dest, options=self.options, on_event=on_event
+            )
+        return await self.client.sync_artifacts(
+            self.targets, self.dest, options=self.options, on_event=on_event
+        )
+
+
+async def show_sync(session: Session, work: Work, *, as_json: bool = False) -> asyncjobs.SyncReport:
     """One sync with its bars and its summary; lines for other programs where they are wanted."""
+    options, dest = work.options, work.dest
     lines = not as_json and (options.dry_run or not session.out.is_terminal)
     waiting: asyncio.Queue[asyncjobs.SyncEvent | None] = asyncio.Queue()
 
@@ -321,7 +360,7 @@ async def show_sync(
         async with asyncio.TaskGroup() as group:
             group.create_task(write())
             try:
-                report = await client.sync_artifacts(targets, dest, options=options, on_event=on_event)
+                report = await work.run(on_event)
             finally:
                 waiting.put_nowait(None)
     if as_json:

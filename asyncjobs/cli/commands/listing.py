@@ -18,6 +18,7 @@ from asyncjobs.cli.framework import (
     json_option,
     targets_argument,
 )
+from asyncjobs.cli.params import MOMENT
 from asyncjobs.cli.tables import job_line, jobs_table
 from asyncjobs.cli.targets import select_jobs
 from asyncjobs.cli.text import count
@@ -29,6 +30,7 @@ MOST_SHOWN = 10_000
 @command("jobs", short_help="List jobs of projects, pipelines and groups, all at once.")
 @targets_argument()
 @filter_options
+@click.option("--since", type=MOMENT, help="Only jobs created after this: 2h, 3d, or a date.")
 @click.option(
     "--limit",
     metavar="N",
@@ -44,6 +46,7 @@ async def jobs(
     failed: bool,
     ref: str | None,
     name: str | None,
+    since: datetime | None,
     limit: int | None,
     as_json: bool,
     allow_empty: bool,
@@ -68,6 +71,7 @@ async def jobs(
             scope=filters.scope or None,
             ref=filters.ref,
             name=filters.name,
+            updated_after=since,
             on_error="collect",
         ) as stream:
             async for job_ref, job in stream:

@@ -265,27 +265,40 @@ async def follow(
     finished, unhappy = 0, 0
     errors: list[BaseException] = []
     async with client.tail(targets, options=options) as events:
-        async for event in events:
-            if isinstance(event, asyncjobs.LogLine):
-                if lines.passes(event.text):
-                    if as_json:
-                        await session.record(records.tail_event(event))
-                    else:
-                        await session.out.write(view.line(event).encode())
-                continue
-            if isinstance(event, asyncjobs.JobFinished):
-                finished += 1
-                unhappy += event.job.status not in {"success", "skipped"}
-            elif isinstance(event, asyncjobs.TailFailed):
-                errors.append(event.error)
-            if as_json:
-                await session.record(records.tail_event(event))
-            if not as_json or isinstance(event, asyncjobs.TailFailed):
-                _say(session, view, event)
+        try:
+            async for event in events:
+                await _show(session, view, lines, event, as_json=as_json)
+                match event:
+                    case asyncjobs.JobFinished():
+                        finished += 1
+                        unhappy += event.job.status not in {"success", "skipped"}
+                    case asyncjobs.TailFailed():
+                        errors.append(event.error)
+        except asyncjobs.FanOutError as error:
+            session.report(error.failures)
+            errors.extend(error.exceptions)
     code = session.result(errors, done=finished, allow_empty=allow_empty, what="job")
     if code == ExitCode.OK and exit_status and unhappy:
         return ExitCode.FAILED
     return code
+
+
+async def _show(
+    session: Session, view: TailView, lines: LineFilter, event: asyncjobs.TailEvent, *, as_json: bool
+) -> None:
+    """One event to the stream it belongs to."""
+    if isinstance(event, asyncjobs.LogLine):
+        if not lines.passes(event.text):
+            return
+        if as_json:
+            await session.record(records.tail_event(event))
+        else:
+            await session.out.write(view.line(event).encode())
+        return
+    if as_json:
+        await session.record(records.tail_event(event))
+    if not as_json or isinstance(event, asyncjobs.TailFailed):
+        _say(session, view, event)
 
 
 def _say(session: Session, view: TailView, event: asyncjobs.TailEvent) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Literal, get_args
 
 import click
 
 from asyncjobs.cli.codes import ExitCode
 from asyncjobs.cli.framework import Session, command, json_option
 
-GENERATIONS = ("9.1", "18", "19.5")
+Generation = Literal["9.1", "18", "19.5"]
 
 
 @command("fake-server", short_help="Serve a fake GitLab with a small busy world.", advice="")
@@ -25,13 +26,13 @@ GENERATIONS = ("9.1", "18", "19.5")
 )
 @click.option(
     "--generation",
-    type=click.Choice(GENERATIONS),
+    type=click.Choice(get_args(Generation)),
     default="19.5",
     show_default=True,
     help="Which GitLab to be.",
 )
 @json_option
-async def fake_server(session: Session, host: str, port: int, generation: str, as_json: bool) -> int:
+async def fake_server(session: Session, host: str, port: int, generation: Generation, as_json: bool) -> int:
     """Serve a fake GitLab until Ctrl-C, with projects, running jobs and archives.
 
     Standard output gets what a shell needs to use it. Its tokens open nothing else.

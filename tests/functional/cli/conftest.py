@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import attrs
 import pytest
@@ -76,7 +76,7 @@ class Command:
 
     def __call__(self, *arguments: str, stdin: str = "", **more: str) -> Done:
         """Run the command to its end."""
-        return self.finish(self.start(*arguments, **more), stdin=stdin)
+        return self.finish(self.start(*arguments, stdout=subprocess.PIPE, **more), stdin=stdin)
 
     @staticmethod
     def finish(process: subprocess.Popen[bytes], *, stdin: str = "") -> Done:
@@ -103,20 +103,22 @@ def asyncjobs_command(fake_gitlab: FakeGitLab, tmp_path: Path) -> Iterator[Comma
     command.end_all()
 
 
-MakeJob = Callable[..., Any]
-
-
 @pytest.fixture
 def shop(fake_gitlab: FakeGitLab) -> FakeGitLab:
     """Two projects with good and failed jobs, each with a log and an archive."""
-    fake_gitlab.add_group("shop")
+    fill(fake_gitlab)
+    return fake_gitlab
+
+
+def fill(gitlab: FakeGitLab) -> None:
+    """Make the world of `shop`."""
+    gitlab.add_group("shop")
     for path in ("shop/web", "shop/api"):
-        pipeline = fake_gitlab.add_project(path).add_pipeline("main")
+        pipeline = gitlab.add_project(path).add_pipeline("main")
         pipeline.add_job(
             "build", stage="build", status="success", trace=LOG, artifacts={"app.txt": "a" * 5000}
         )
         pipeline.add_job("test", stage="test", status="failed", trace=LOG, failure_reason="script_failure")
-    return fake_gitlab
 
 
 LOG = b"first\n\x1b[32;1msecond\x1b[0;m \xe2\x9c\x93 \xff\x00\r\nno newline at the end"

@@ -13,9 +13,7 @@ import pytest
 
 import asyncjobs
 from asyncjobs.testing import FakeGitLab
-from tests.functional.cli.conftest import ROOT, Command
-
-pytestmark = pytest.mark.real_time
+from tests.functional.cli.conftest import ROOT, Command, fill
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
 
@@ -25,6 +23,7 @@ def test_there_are_programs() -> None:
     assert len(BLOCKS) >= 4
 
 
+@pytest.mark.real_time
 def test_the_first_program_runs_alone(asyncjobs_command: Command) -> None:
     """What stands on the first screen is a whole program: saved to a file and run, it does what it says."""
     program = asyncjobs_command.folder / "program.py"
@@ -47,17 +46,19 @@ def test_the_first_program_runs_alone(asyncjobs_command: Command) -> None:
 
 @pytest.mark.parametrize("block", BLOCKS[1:])
 async def test_the_other_blocks_run(
-    block: str,
-    shop: FakeGitLab,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each of the other blocks is a function of a client, and prints something on a server with jobs."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(block, names)
     (function,) = (each for each in names.values() if inspect.iscoroutinefunction(each))
-    async with asyncjobs.Client(shop.url, private_token=shop.token) as client:
-        await function(client)
+    async with FakeGitLab() as gitlab:
+        fill(gitlab)
+        web = next(each for each in gitlab.projects.values() if each.full_path == "shop/web")
+        running = web.add_pipeline("main").add_job("slow test")
+        running.start()
+        running.script([(30.0, b"a line\n"), (30.0, "success")])
+        async with asyncjobs.Client(gitlab.url, private_token=gitlab.token) as client:
+            await function(client)
     assert capsys.readouterr().out

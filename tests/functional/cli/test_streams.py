@@ -115,7 +115,7 @@ def test_a_terminal_gets_no_escape_but_colours(asyncjobs_command: Command, fake_
 def test_a_tail_of_several_jobs(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     """Lines of all jobs come with their job in front; coming and going is said on standard error."""
     jobs = [f"{job.pipeline.project.full_path}/-/jobs/{job.id}" for job in shop.jobs.values()]
-    done = asyncjobs_command("tail", *jobs)
+    done = asyncjobs_command("tail", *jobs, "--interval", "0.1")
     assert done.code == 0
     assert sum(line.endswith("│ first") for line in done.out.decode().split("\n")) == 4
     assert {line.split()[0] for line in done.err.splitlines()} == {"+", "-"}
@@ -125,7 +125,9 @@ def test_a_tail_of_several_jobs(asyncjobs_command: Command, shop: FakeGitLab) ->
 def test_a_tail_as_json(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     """Each event is a line: started, the lines, finished with a cursor."""
     job = next(iter(shop.jobs.values()))
-    done = asyncjobs_command("tail", f"shop/web/-/jobs/{job.id}", "--json", "--exit-status")
+    done = asyncjobs_command(
+        "tail", f"shop/web/-/jobs/{job.id}", "--json", "--exit-status", "--interval", "0.1"
+    )
     events = [json.loads(line) for line in done.lines]
     assert [event["event"] for event in events] == ["started", "line", "line", "line", "finished"]
     assert events[1]["text"] == "first"
@@ -138,7 +140,16 @@ def test_a_tail_shows_what_it_is_asked_for(asyncjobs_command: Command, shop: Fak
     failed = next(job for job in shop.jobs.values() if job.status == "failed")
     target = f"shop/web/-/jobs/{failed.id}"
     done = asyncjobs_command(
-        "tail", target, "--include", "first|second", "--exclude", "^fir", "--exit-status", "-q"
+        "tail",
+        target,
+        "--include",
+        "first|second",
+        "--exclude",
+        "^fir",
+        "--exit-status",
+        "-q",
+        "--interval",
+        "0.1",
     )
     assert done.code == 1
     assert len(done.lines) == 1
