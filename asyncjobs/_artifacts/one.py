@@ -40,6 +40,8 @@ from asyncjobs._models import ArtifactOutcome, Job, JobRef
 from asyncjobs._storage import Folder, TreeRow
 
 _FATAL = (DiskFullError, ManifestError, ClosedError)
+_DESCRIPTOR_TRIES = 6
+"""Each time with half as many at once: from 64 to one."""
 _UNSURE = frozenset({"not_finished", "forbidden", "too_large"})
 """Reasons that say nothing about the archive being gone, so its file of an earlier run stays."""
 
@@ -88,14 +90,15 @@ def _fail(run: Run, ref: JobRef, size: int | None, error: AsyncJobsError, path: 
 async def settle_file(run: Run, place: Place) -> None:
     """Bring one file to its outcome; see `settle_job`."""
     ref = place.ref
-    while True:
+    for left in range(_DESCRIPTOR_TRIES, -1, -1):
         try:
             await _settle(run, place)
             return
         except TooManyFilesError as error:
-            if not await run.ease_off():
+            if not left:
                 _fail(run, ref, place.size, error, place.path)
                 return
+            await run.ease_off()
         except _FATAL:
             raise
         except AsyncJobsError as error:

@@ -37,10 +37,12 @@ from asyncjobs._models import (
     SyncReport,
 )
 from asyncjobs._options import SyncOptions
-from asyncjobs._storage import FileRow, Folder, Root, Storage, joined
+from asyncjobs._storage import FileRow, Folder, Root, Storage, forget_part, joined
 
 SPARE_BYTES = 32 * 1024 * 1024
 """Left free on the disk: for the manifest, and for whoever shares it."""
+
+_EASE_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -66,6 +68,7 @@ class Run:
     """Jobs that were selected and have no path in this run, but whose files must stay."""
     received: int = 0
     _reserved: int = 0
+    _eased_at: float = float("-inf")
 
     # -- telling --------------------------------------------------------------------------------------
 
@@ -133,10 +136,14 @@ class Run:
         if action is Action.REHASH and folder is not None and on_disk is not None:
             on_disk = attrs.evolve(on_disk, sha256=await folder.sha256(name))
             action = choose_action(job_id=job_id, size=size, remembered=remembered, on_disk=on_disk)
-        if action is Action.RECORD and row is not None and on_disk is not None:
+        if action is Action.RECORD and not self.options.dry_run:
+            assert row is not None
+            assert on_disk is not None
+            assert folder is not None
+            if not row.complete:
+                await forget_part(folder, name)
             row = attrs.evolve(row, complete=True, mtime_ns=on_disk.mtime_ns)
-            if not self.options.dry_run:
-                await self.root.ledger.put(row)
+            await self.root.ledger.put(row)
         return action, row
 
     @staticmethod
@@ -185,18 +192,19 @@ class Run:
 
     # -- pace -----------------------------------------------------------------------------------------
 
-    async def ease_off(self) -> bool:
-        """After running out of file descriptors: fewer downloads at once from now on.
+    async def ease_off(self) -> None:
+        """After running out of file descriptors: half as many downloads at once from now on.
 
-        Returns:
-            False when there is only one left, so that trying again makes no sense.
+        The caller's slot is given back and taken again, so that it waits for the others. All who fail
+        within a second fail for one reason, and count once.
         """
-        limit = self.slots.limit or 1
-        if limit <= 1:
-            return False
-        self.slots.limit = max(1, limit // 2)
-        await self.api.clock.sleep(1.0)
-        return True
+        now = self.api.clock.monotonic()
+        if now - self._eased_at >= _EASE_SECONDS:
+            self._eased_at = now
+            self.slots.limit = max(1, (self.slots.limit or 1) // 2)
+        self.slots.release()
+        await self.api.clock.sleep(_EASE_SECONDS)
+        await self.slots.acquire()
 
 
 def _remembered(row: FileRow) -> Remembered:
@@ -257,19 +265,29 @@ async def settle_all(run: Run, found: AsyncIterator[T], settle: Callable[[Run, T
         finally:
             run.slots.release()
 
-    cause: BaseException
-    try:
+    async def everything() -> None:
         async with asyncio.TaskGroup() as group:
             async for each in found:
                 await run.slots.acquire()
                 group.create_task(in_slot(each))
-        return
+
+    # In a task of its own: on 3.11 a task group that fails while its owner is being cancelled hides the
+    # cancellation, and leaves the owner marked as cancelled when it is not.
+    runner = asyncio.ensure_future(everything())
+    try:
+        await asyncio.wait({runner})
+    except asyncio.CancelledError:
+        runner.cancel()
+        await joined(runner)
+        if not runner.cancelled():
+            runner.exception()
+        raise
+    try:
+        runner.result()
     except BaseExceptionGroup as errors:
         cause = first_cause(errors)
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        # On 3.11 a task group that fails in the same moment hides the cancellation of its owner.
-        raise asyncio.CancelledError
+    else:
+        return
     raise cause
 
 

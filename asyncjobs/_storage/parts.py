@@ -104,6 +104,7 @@ class Part:
         self._pieces: list[bytes] = []
         self._gathered = 0
         self._running: asyncio.Task[None] | None = None
+        self._placed = False
         self.length = writer.length
         """Bytes accepted so far, those still on their way to the disk included."""
         self.inherited = writer.length
@@ -189,8 +190,16 @@ class Part:
 
         Raises:
             DestinationError: The name cannot be taken.
+
+        Cancellation: delivered once the file has its name and the record is gone.
         """
+        task = asyncio.ensure_future(self._place(name, sync=sync))
+        await joined(task)
+        task.result()
+
+    async def _place(self, name: str, *, sync: bool) -> None:
         await self._folder.rename(self._data, name)
+        self._placed = True
         if sync:
             await self._folder.sync()
         await self._forget()
@@ -205,6 +214,8 @@ class Part:
         task.result()
 
     async def _release(self) -> None:
+        if self._placed:
+            return
         try:
             await self._flush_quietly()
             if self._record is None or not self._record.validator or not self._writer.length:
@@ -282,6 +293,16 @@ async def claim_part(folder: Folder, name: str, key: str) -> Part:
     # The record first: a data file without one could not be told from somebody's own.
     await _write_record(folder, name, record)
     return Part(folder, name, record, data, await folder.create(data))
+
+
+async def forget_part(folder: Folder, name: str) -> None:
+    """Delete what a process that died just after placing *name* left of its partial file."""
+    found = await _read_record(folder, name)
+    if found is not None and _claimable(found):
+        await folder.remove(found.data)
+        if found.following:
+            await folder.remove(found.following)
+        await folder.remove(_record_name(name))
 
 
 async def _take_over(folder: Folder, name: str, found: PartRecord) -> Part | None:

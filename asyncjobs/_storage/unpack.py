@@ -7,8 +7,8 @@ or 0755, and a failure leaves nothing. Which members are harmless was decided be
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -72,7 +72,10 @@ def unpack_into(
         DestinationError: Something else has the name, or the disk refused.
         AsyncJobsError: Whatever *plan* and *contents* raise; nothing is left then.
     """
-    fresh = f".asyncjobs-{secrets.token_hex(6)}.unpacking"
+    # One name for each result: what a killed process left of an earlier try is cleared away by the next.
+    fresh = f".asyncjobs-{hashlib.sha256(os.fsencode(into)).hexdigest()[:12]}.unpacking"
+    for left in (fresh, f"{fresh}.old"):
+        shutil.rmtree(left, ignore_errors=True, dir_fd=folder_fd)
     archive_fd = os.open(archive, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
     try:
         read_at = _reader(archive_fd, stop)
