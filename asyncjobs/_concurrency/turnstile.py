@@ -8,8 +8,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from typing import Final
 
 from asyncjobs._clock import Clock
+
+
+_SHORTEST_WAIT_SECONDS: Final = 0.001
 
 
 class ImpatientError(Exception):
@@ -64,7 +68,8 @@ class Turnstile:
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
+            # Turned away and cancelled in the same turn of the loop: there is no passage to give back.
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._refund()
             self._waiters.pop(waiter, None)
             self.changed()
@@ -95,6 +100,8 @@ class Turnstile:
         self.changed()
 
     def _arm(self, wait: float) -> None:
+        # Less than a timer can resolve would be asked for again and again, at one and the same moment.
+        wait = max(wait, _SHORTEST_WAIT_SECONDS)
         due = self._clock.monotonic() + wait
         if self._timer is not None and self._due <= due:
             return

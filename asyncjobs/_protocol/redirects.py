@@ -51,7 +51,7 @@ def next_hop(current: str, location: str | None, *, hops: int, api_is_local: boo
     if any(ord(c) <= 0x20 or ord(c) == 0x7F for c in target):
         raise RefusedRedirect("a redirect to an address with spaces or control characters")
     if not origin.host.isascii() or "\\" in parts.netloc:
-        # Whoever resolves it may read a wide 1 as 1, or a backslash as a slash: nobody knows whose host it is.
+        # Whoever resolves it may read a wide 1 as 1, or a backslash as a slash: nobody knows whose it is.
         raise RefusedRedirect("a redirect to a host name that is not plain ASCII")
     # Not `startswith`: a server may have written HTTPS:// one hop before.
     if parts.scheme == "http" and urlsplit(current).scheme == "https":
