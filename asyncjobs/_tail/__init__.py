@@ -4,7 +4,8 @@ What a log is, when to ask and when it has ended is in `_trace`; here requests, 
 GitLab: https://docs.gitlab.com/api/jobs/#retrieve-a-job-log-file
 """
 
+from asyncjobs._tail.many import TailStream, tail
 from asyncjobs._tail.reads import get_trace, read_trace
 from asyncjobs._tail.stream import TraceStream, follow_trace
 
-__all__ = ["TraceStream", "follow_trace", "get_trace", "read_trace"]
+__all__ = ["TailStream", "TraceStream", "follow_trace", "get_trace", "read_trace", "tail"]

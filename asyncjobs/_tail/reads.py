@@ -74,13 +74,13 @@ async def poll(
     ) as body:
         answer = reader.answer(ask, body.status, body.headers, final=final)
         try:
-            if not answer.is_settled:
+            if not answer.settled():
                 async for piece in body:
                     fresh = answer.feed(piece)
                     if fresh:
                         new += len(fresh)
                         await take(TraceChunk(reader.place.offset - len(fresh), fresh))
-                    if answer.is_settled:
+                    if answer.settled():
                         break
             held, result = answer.end(proven=body.framing != "close")
         except BaseException:

@@ -7,6 +7,7 @@ methods; only `wait` waits.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from asyncjobs._clock import Clock
 from asyncjobs._errors import AsyncJobsError
@@ -29,22 +30,65 @@ async def sleep_unless(clock: Clock, seconds: float | None, wake: asyncio.Future
         sleeper.cancel()
 
 
+class Waker:
+    """Sleeping that somebody else can cut short."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._wake: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        """Wake whoever sleeps."""
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, or less when rung. One sleeper at a time."""
+        self._wake = asyncio.get_running_loop().create_future()
+        try:
+            await sleep_unless(self._clock, seconds, self._wake)
+        finally:
+            self._wake.cancel()
+            self._wake = None
+
+
+def _statuses(job: Job) -> tuple[str, str | None]:
+    return job.status, None if job.pipeline is None else job.pipeline.status
+
+
 class JobWatch:
     """The newest record of one job."""
 
-    def __init__(self, ref: JobRef, job: Job | None = None) -> None:
+    def __init__(
+        self, ref: JobRef, job: Job | None = None, *, on_done: Callable[[], None] | None = None
+    ) -> None:
+        self._on_done = on_done
         self.ref = ref
         self.job = job
         self.first_job = job
         """The record the tail saw first: tells whether it was over before anybody looked."""
         self.failure: AsyncJobsError | None = None
-        self.is_done = False
-        """Nobody follows it any more."""
+        self._done = asyncio.Event()
         self._wake: asyncio.Future[None] | None = None
 
+    @property
+    def is_done(self) -> bool:
+        """Nobody follows it any more."""
+        return self._done.is_set()
+
+    def done(self) -> None:
+        """Say that nobody follows it any more."""
+        self._done.set()
+        if self._on_done is not None:
+            self._on_done()
+
+    async def finished(self) -> None:
+        """Wait until nobody follows it any more."""
+        await self._done.wait()
+
     def update(self, job: Job) -> None:
-        """Keep a newer record; wake whoever waits when the status is another."""
-        changed = self.job is None or self.job.status != job.status
+        """Keep a newer record; wake whoever waits when the status of job or pipeline is another."""
+        changed = self.job is None or _statuses(self.job) != _statuses(job)
         self.first_job = self.first_job or job
         self.job = job
         if changed:

@@ -1,0 +1,82 @@
+"""From a tail's bytes to events: lines with their job's name, resets, and a cursor that fits them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from asyncjobs._models import JobRef, LogLine, TailEvent, TraceChunk, TraceReset
+from asyncjobs._tail.queue import EventQueue
+from asyncjobs._trace.lines import LineParser, TraceLine
+from asyncjobs._trace.reading import Reset
+
+SLICE_BYTES: Final = 16 << 10
+"""So much is cut into lines at a time: lines take several times the memory of their bytes."""
+
+EVENT_BYTES: Final = 200
+"""What an event weighs beside its bytes, roughly."""
+
+
+class LineSink:
+    """Puts the lines of one job into the queue of a tail.
+
+    Args:
+        queue: Where all jobs of the tail meet; full, it holds this job back.
+        ref: The job.
+        job_name: Goes into each line.
+        offset: Where the trace is entered.
+        since: Leave out lines stamped before this.
+    """
+
+    def __init__(
+        self,
+        queue: EventQueue[TailEvent],
+        ref: JobRef,
+        job_name: str,
+        *,
+        offset: int = 0,
+        since: datetime | None = None,
+    ) -> None:
+        self._queue = queue
+        self._ref = ref
+        self._name = job_name
+        self._since = since
+        self._parser = LineParser(offset=offset)
+
+    async def chunk(self, chunk: TraceChunk) -> None:
+        """Deliver the lines that are complete with these bytes."""
+        data = chunk.data
+        for at in range(0, len(data), SLICE_BYTES):
+            piece = data[at : at + SLICE_BYTES]
+            await self._put(self._parser.feed(piece), len(piece))
+
+    async def reset(self, reset: Reset) -> None:
+        """Deliver what is left of the old text, say that it is no longer true, begin anew."""
+        await self.finish()
+        await self._queue.put([TraceReset(self._ref, reset.offset, reset.reason)], EVENT_BYTES)
+        self._parser = LineParser(offset=reset.offset, number=self._parser.number)
+
+    async def finish(self) -> None:
+        """Deliver the last line, which may have no newline."""
+        await self._put(self._parser.finish(), 0)
+
+    async def _put(self, lines: list[TraceLine], weight: int) -> None:
+        if not lines:
+            return
+        ref, name, since = self._ref, self._name, self._since
+        events: list[TailEvent] = [
+            LogLine(
+                ref,
+                name,
+                line.raw,
+                line.text,
+                line.offset,
+                line.number,
+                line.timestamp,
+                line.stream,
+                line.section,
+            )
+            for line in lines
+            if since is None or line.timestamp is None or line.timestamp >= since
+        ]
+        await self._queue.put(events, weight + EVENT_BYTES * len(events))

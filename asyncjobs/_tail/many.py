@@ -1,0 +1,329 @@
+"""Many traces at once, as lines: `tail`.
+
+One task per pipeline asks for statuses, one task per job follows its trace, one queue brings their events to
+the consumer. All live in a task group inside the context manager; a slow consumer holds everybody back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from types import TracebackType
+from typing import Final, Self
+
+from asyncjobs._api import Api
+from asyncjobs._concurrency import CapacityLimiter
+from asyncjobs._errors import AsyncJobsError, ClosedError, FanOutError, RequestError, ResponseError
+from asyncjobs._models import (
+    GroupRef,
+    Job,
+    JobFinished,
+    JobRef,
+    JobRetried,
+    JobStarted,
+    PipelineRef,
+    ProjectRef,
+    TailEvent,
+    TailFailed,
+    Target,
+    TargetFailure,
+    as_target,
+)
+from asyncjobs._models.status import ALIVE
+from asyncjobs._options import TailOptions
+from asyncjobs._tail.follower import Follower
+from asyncjobs._tail.last_lines import place_of_last_lines
+from asyncjobs._tail.lines import EVENT_BYTES, LineSink
+from asyncjobs._tail.pipelines import PipelineWatch, matches
+from asyncjobs._tail.queue import EventQueue, only_error
+from asyncjobs._tail.statuses import watch_one
+from asyncjobs._tail.watch import JobWatch, Waker
+from asyncjobs._trace.ending import Patience, Phase, phase_of
+
+Targets = Target | str | Iterable[Target | str] | AsyncIterable[Target | str]
+"""One target or many, also lazily."""
+
+BUFFER_BYTES: Final = 1 << 20
+"""Weight of events that may wait for a slow consumer, all jobs together."""
+
+DISCOVERY_SECONDS: Final = 30.0
+"""Between two looks for new jobs of a project or group; GitLab counts these listings per user."""
+
+
+class TailStream:
+    """The events of many tails. Use it as `async with`, then iterate it once.
+
+    Per job: `JobStarted`, its lines and resets, then `JobFinished` or `TailFailed`; lines of different jobs
+    come as they arrive. Iteration ends when no job is followed any more. It then raises `FanOutError` when a
+    whole target (not just a job) could not be read: a broken tail never looks like a finished one.
+    """
+
+    def __init__(self, api: Api, targets: Targets, *, options: TailOptions | None = None) -> None:
+        self.failures: list[TargetFailure] = []
+        """Targets that could not be read at all."""
+        self._api = api
+        self._targets = _one_by_one(targets)
+        self._options = options or TailOptions()
+        self._queue: EventQueue[TailEvent] = EventQueue(BUFFER_BYTES)
+        self._open = CapacityLimiter(1 if self._options.ordered else self._options.max_open)
+        self._pipelines: dict[int, PipelineWatch] = {}
+        self._jobs: set[int] = set()
+        self._followed = 0
+        self._discoverers: list[Waker] = []
+        self._last: asyncio.Event | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._runner: asyncio.Task[None] | None = None
+        self._left = False
+
+    async def __aenter__(self) -> Self:
+        self._runner = asyncio.create_task(self._run(), name="asyncjobs tail")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left = True
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.wait([self._runner])
+
+    def __aiter__(self) -> AsyncIterator[TailEvent]:
+        return self
+
+    async def __anext__(self) -> TailEvent:
+        """The next event.
+
+        Raises:
+            FanOutError: At the end, when targets could not be read.
+            ClosedError: The context was left, or never entered.
+
+        Cancellation: no event is lost.
+        """
+        if self._left or self._runner is None:
+            raise ClosedError("a tail is read inside its `async with`")
+        return await self._queue.get()
+
+    @property
+    def open_tails(self) -> int:
+        """Traces followed right now."""
+        return self._open.in_flight
+
+    # -- the task group ---------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                async for target in self._targets:
+                    self._add(as_target(target))
+            if self.failures:
+                errors = [failure.error for failure in self.failures]
+                error = FanOutError("targets could not be tailed", errors, self.failures)
+        except ExceptionGroup as group:
+            error = only_error(group)
+        finally:
+            self._queue.close(error)
+
+    def _spawn(self, name: str, work: object) -> None:
+        assert self._group is not None
+        assert asyncio.iscoroutine(work)
+        self._group.create_task(work, name=f"asyncjobs {name}")
+
+    def _add(self, target: Target) -> None:
+        match target:
+            case JobRef():
+                self._spawn(f"find {target}", self._find(target))
+            case PipelineRef():
+                self._watch(target, 1, everything=True)
+            case ProjectRef() | GroupRef():
+                self._spawn(f"discover {target}", self._discover(target))
+
+    # -- targets ----------------------------------------------------------------------------------
+
+    async def _find(self, ref: JobRef) -> None:
+        """Follow a job that is named itself, through its pipeline where it names one."""
+        known = ref.job_id in self._jobs
+        if known:
+            return
+        try:
+            job = await self._api.get_job(ref.project, ref.job_id)
+        except (RequestError, ResponseError) as error:
+            self._fail(ref, error)
+            return
+        self._found(ref, job)
+
+    def _found(self, ref: JobRef, job: Job) -> None:
+        if job.id in self._jobs:
+            return
+        if job.pipeline is None:
+            watch = JobWatch(ref, job)
+            self._follow(watch, None)
+            self._spawn(f"status {ref}", watch_one(self._api, watch, self._options))
+            return
+        pipeline = self._watch(PipelineRef(ref.project, job.pipeline.id), 1, everything=False)
+        pipeline.want(ref, job)
+
+    async def _discover(self, target: ProjectRef | GroupRef) -> None:
+        """Follow the jobs of a project or group that are alive, and new ones while any job is followed."""
+        scope = self._options.scope or sorted(ALIVE)
+        waker, patience, seen = Waker(self._api.clock), Patience(), False
+        self._discoverers.append(waker)
+        while True:
+            try:
+                async for ref, job in self._api.iter_target_jobs(target, scope=scope):
+                    if matches(job, self._options):
+                        self._found(ref, job)
+                seen = True
+                patience.worked()
+            except (RequestError, ResponseError) as error:
+                if not seen or patience.failed(error):
+                    self._fail(target, error)
+                    return
+            if not self._options.join or not self._followed:
+                return
+            await waker.sleep(DISCOVERY_SECONDS * self._api.random.uniform(0.9, 1.1))
+            if not self._followed:
+                return
+
+    def _fail(self, target: Target, error: AsyncJobsError) -> None:
+        self.failures.append(TargetFailure(target, error))
+
+    def _watch(self, ref: PipelineRef, depth: int, *, everything: bool) -> PipelineWatch:
+        watch = self._pipelines.get(ref.pipeline_id)
+        if watch is None:
+            watch = PipelineWatch(
+                self._api,
+                ref,
+                options=self._options,
+                follow=self._follow,
+                descend=self._descend,
+                depth=depth,
+                pipelines=lambda: len(self._pipelines),
+            )
+            self._pipelines[ref.pipeline_id] = watch
+            self._spawn(f"statuses {ref}", self._statuses(watch))
+        watch.everything = watch.everything or everything
+        return watch
+
+    async def _statuses(self, watch: PipelineWatch) -> None:
+        await watch.run()
+        if not watch.everything:
+            # Forgotten, so that a job found later in the same pipeline is watched again.
+            self._pipelines.pop(watch.ref.pipeline_id, None)
+        elif watch.failure is not None:
+            self._fail(watch.ref, watch.failure)
+
+    def _descend(self, ref: PipelineRef, depth: int) -> None:
+        if ref.pipeline_id not in self._pipelines:
+            self._watch(ref, depth, everything=True)
+
+    # -- jobs -------------------------------------------------------------------------------------
+
+    def _follow(self, watch: JobWatch, older: JobWatch | None) -> None:
+        self._jobs.add(watch.ref.job_id)
+        self._followed += 1
+        before, turn = None, None
+        if self._options.ordered:
+            before, self._last = self._last, asyncio.Event()
+            turn = self._last
+        self._spawn(f"tail {watch.ref}", self._tail(watch, older, before, turn))
+
+    async def _tail(
+        self,
+        watch: JobWatch,
+        older: JobWatch | None,
+        before: asyncio.Event | None,
+        turn: asyncio.Event | None,
+    ) -> None:
+        """Follow one job from its first status to its last byte."""
+        try:
+            if before is not None:
+                await before.wait()
+            if older is not None:
+                await older.finished()
+                await self._put(JobRetried(older.ref, watch.ref))
+            await self._started(watch)
+        finally:
+            watch.done()
+            self._followed -= 1
+            if not self._followed:
+                for waker in self._discoverers:
+                    waker.ring()
+            if turn is not None:
+                turn.set()
+
+    async def _started(self, watch: JobWatch) -> None:
+        while watch.failure is None and self._phase(watch) is Phase.WAITING:
+            await watch.wait(self._api.clock, None)
+        async with self._open:
+            job = await self._job(watch)
+            if job is None:
+                return
+            await self._put(JobStarted(watch.ref, job))
+            await self._read(watch, job)
+
+    def _phase(self, watch: JobWatch) -> Phase:
+        assert watch.job is not None
+        return phase_of(watch.job, wait_for_start=self._options.wait_for_start)
+
+    async def _job(self, watch: JobWatch) -> Job | None:
+        if watch.failure is not None:
+            await self._put(TailFailed(watch.ref, watch.failure, None))
+            return None
+        return watch.job
+
+    async def _read(self, watch: JobWatch, job: Job) -> None:
+        follower = sink = None
+        try:
+            place = None
+            if self._options.tail_lines is not None and self._phase(watch) in {Phase.RUNNING, Phase.FINAL}:
+                place = await place_of_last_lines(
+                    self._api, watch.ref, self._options.tail_lines, size=job.trace_size_bytes
+                )
+            follower = Follower(self._api, watch, options=self._options, place=place)
+            sink = LineSink(
+                self._queue,
+                watch.ref,
+                job.name,
+                offset=follower.reader.place.offset,
+                since=self._options.since,
+            )
+            last = await follower.run(sink)
+        except AsyncJobsError as error:
+            if sink is not None:
+                await sink.finish()
+            cursor = None if follower is None else follower.reader.place.cursor(watch.ref)
+            await self._put(TailFailed(watch.ref, error, cursor))
+            return
+        await sink.finish()
+        await self._put(JobFinished(watch.ref, last, follower.reader.place.cursor(watch.ref)))
+
+    async def _put(self, event: TailEvent) -> None:
+        await self._queue.put([event], EVENT_BYTES)
+
+
+def tail(api: Api, targets: Targets, *, options: TailOptions | None = None) -> TailStream:
+    """Follow many jobs at once, line by line.
+
+    A job or a pipeline is followed to its end; a project or a group means its jobs that are alive now, and
+    new ones while any is followed. A retried job is followed to its new attempt.
+
+    Args:
+        api: The client's endpoints.
+        targets: References or their text forms, one or many.
+        options: Filters, intervals, order, and how much at once.
+
+    Cancellation: leaving the context stops every tail; cursors are in the events that end a job.
+    """
+    return TailStream(api, targets, options=options)
+
+
+async def _one_by_one(targets: Targets) -> AsyncIterator[Target | str]:
+    if isinstance(targets, str | Target):
+        yield targets
+    elif isinstance(targets, AsyncIterable):
+        async for target in targets:
+            yield target
+    else:
+        for target in targets:
+            yield target
