@@ -217,6 +217,12 @@ def _log_to(news: News) -> logging.Handler:
     return handler
 
 
+def quiet_server_log(settings: Settings) -> None:
+    """Keep the web server of the fake quiet: a client that leaves in the middle of an answer is no news."""
+    if not settings.verbose:
+        logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+
+
 def targets_argument() -> Callable[[_Decorated], _Decorated]:
     """The words a command works on."""
     return click.argument("targets", metavar="TARGET...", nargs=-1, required=True)

@@ -24,7 +24,7 @@ from rich.text import Text
 import asyncjobs
 from asyncjobs.cli.bars import SyncBars
 from asyncjobs.cli.codes import ExitCode, UsageError
-from asyncjobs.cli.framework import Session, command
+from asyncjobs.cli.framework import Session, command, quiet_server_log
 from asyncjobs.cli.output import News
 from asyncjobs.cli.tables import jobs_table
 from asyncjobs.cli.tailview import TailView
@@ -58,6 +58,7 @@ async def demo(session: Session, dest: Path) -> int:
     """
     from asyncjobs.testing import serve  # noqa: PLC0415 - no other command needs a web server
 
+    quiet_server_log(session.settings)
     await asyncio.to_thread(prepare, dest)
     began = time.monotonic()
     async with serve(speed=SPEED) as gitlab:

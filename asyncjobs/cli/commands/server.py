@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import click
 
 from asyncjobs.cli.codes import ExitCode
-from asyncjobs.cli.framework import Session, command, json_option
+from asyncjobs.cli.framework import Session, command, json_option, quiet_server_log
 
 Generation = Literal["9.1", "18", "19.5"]
 
@@ -43,6 +43,7 @@ async def fake_server(session: Session, host: str, port: int, generation: Genera
     """
     from asyncjobs.testing import serve  # noqa: PLC0415 - no other command needs a web server
 
+    quiet_server_log(session.settings)
     async with serve(host=host, port=port, generation=generation) as gitlab:
         values = {"GITLAB_URL": gitlab.url, "GITLAB_TOKEN": gitlab.token}
         if as_json:
