@@ -1,6 +1,7 @@
 """The gate of one origin and endpoint class: one 429 closes it for everybody, one probe reopens it.
 
-After the probe came through, requests are let in at half the concurrency that was under way when
+While it is closed, and whatever ends or fails meanwhile, at most one request a second goes out.
+After an answer came through, requests are let in at half the concurrency that was under way when
 the gate closed, and one more with each second. Times are passed in; nothing waits here.
 """
 
@@ -10,6 +11,8 @@ from typing import Final
 
 FOREVER: Final = float("inf")
 _MOST_RAMP_SECONDS: Final = 60.0
+_PAUSE_SECONDS: Final = 1.0
+"""Between a probe that got no answer, or was refused, and the next."""
 
 
 class Gate:
@@ -27,6 +30,9 @@ class Gate:
         self.closings = 0
         self._closed_until: float | None = None
         self._probing = False
+        self._probe_sent = False
+        self._unsent_from_before = 0
+        """Passages granted before the gate closed and still without a slot: each is given back."""
         self._earlier = 0
         self._ramp_since: float | None = None
 
@@ -42,7 +48,7 @@ class Gate:
                 return FOREVER
             if now < self._closed_until:
                 return self._closed_until - now
-            self._probing = True
+            self._probing, self._probe_sent = True, False
         elif self._ramp_since is not None:
             elapsed = now - self._ramp_since
             allowed = max(1, self._earlier // 2) + int(elapsed)
@@ -60,11 +66,16 @@ class Gate:
     def sent(self) -> None:
         """A granted passage goes onto the wire; it ends with `leave`."""
         self.on_the_wire += 1
+        self._probe_sent = self._probing
 
     def give_back(self) -> None:
         """A granted passage was not used: nothing was sent."""
         self.in_flight -= 1
-        if self._closed_until is not None:
+        if self._closed_until is None:
+            return
+        if self._unsent_from_before > 0:
+            self._unsent_from_before -= 1
+        elif not self._probe_sent:
             self._probing = False
 
     def leave(self, now: float, *, answered: bool) -> None:
@@ -77,11 +88,19 @@ class Gate:
         if answered:
             self._closed_until = None
             self._ramp_since = now
+        else:
+            # If this was a refusal, `close` comes with the server's own figure in the same turn of the
+            # loop; whoever waits must not slip through before it.
+            self._closed_until = max(self._closed_until or 0.0, now + _PAUSE_SECONDS)
 
     def close(self, now: float, seconds: float) -> None:
         """The server asked for silence; the passage that learned it ends with `leave` all the same."""
-        if self._closed_until is None:
+        if self._probing:
+            seconds = max(seconds, _PAUSE_SECONDS)
+        if self._closed_until is None or self._probing:
             self.closings += 1
+            self._unsent_from_before = self.in_flight - self.on_the_wire
+        if self._closed_until is None:
             self._earlier = self.on_the_wire
             self._ramp_since = None
         self._closed_until = max(self._closed_until or 0.0, now + seconds)

@@ -1,8 +1,8 @@
 """Counting requests against a limit per minute, for limits that no header speaks of.
 
 Servers count whole minutes of the epoch, so a burst may use a window at full speed and then waits
-for the next. Their clock is known to a second at best, so two windows are kept, one of which opens
-two seconds late: whatever the true boundary between them, no minute gets more than the limit.
+for the next. Their clock, and when a request reaches them, is known to a second or two only: what
+is sent close to a boundary therefore counts for the minute before it and for the one after.
 GitLab: lib/gitlab/application_rate_limiter.rb
 """
 
@@ -11,32 +11,40 @@ from __future__ import annotations
 from typing import Final
 
 PERIOD_SECONDS: Final = 60.0
-_LATE_SECONDS: Final = 2.0
+SKEW_SECONDS: Final = 2.0
 
 
 class Window:
-    """At most *limit* per epoch-aligned minute; None counts nothing."""
+    """At most *limit* per minute of the server; None counts nothing.
+
+    Holds as long as a request arrives, on the server's clock, within `SKEW_SECONDS` of the time it
+    was counted at here.
+    """
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
-        self._counts: dict[float, tuple[int, int]] = {0.0: (0, 0), _LATE_SECONDS: (0, 0)}
+        self._counts: dict[int, int] = {}
+        """How many may have been sent in each minute of the epoch; three minutes at most."""
 
     def ask(self, epoch: float) -> float:
-        """Seconds until one more is allowed, 0.0 for now; counts nothing."""
+        """Seconds until it is worth asking again, 0.0 for now; counts nothing."""
         if self.limit is None:
             return 0.0
-        wait = 0.0
-        for late, (index, count) in self._counts.items():
-            current = int((epoch - late) // PERIOD_SECONDS)
-            if current == index and count >= self.limit:
-                wait = max(wait, (current + 1) * PERIOD_SECONDS + late - epoch)
-        return wait
+        full = [each for each in _minutes(epoch) if self._counts.get(each, 0) >= self.limit]
+        return (full[-1] + 1) * PERIOD_SECONDS + SKEW_SECONDS - epoch if full else 0.0
 
     def count(self, epoch: float) -> None:
         """One more was sent."""
-        for late, (index, count) in self._counts.items():
-            current = int((epoch - late) // PERIOD_SECONDS)
-            self._counts[late] = (current, count + 1 if current == index else 1)
+        current = int(epoch // PERIOD_SECONDS)
+        self._counts = {each: count for each, count in self._counts.items() if abs(each - current) <= 1}
+        for each in _minutes(epoch):
+            self._counts[each] = self._counts.get(each, 0) + 1
+
+
+def _minutes(epoch: float) -> range:
+    """The minutes a request sent at *epoch* may be counted in: one, or two near a boundary."""
+    first, last = (int(moment // PERIOD_SECONDS) for moment in (epoch - SKEW_SECONDS, epoch + SKEW_SECONDS))
+    return range(first, last + 1)
 
 
 class ServerWindow:
