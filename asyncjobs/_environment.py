@@ -7,6 +7,7 @@ python-gitlab: https://python-gitlab.readthedocs.io/en/stable/cli-usage.html#con
 from __future__ import annotations
 
 import configparser
+import math
 import os
 import shlex
 import subprocess
@@ -120,7 +121,9 @@ def _settings(parser: configparser.ConfigParser, name: str) -> Settings:
     try:
         seconds = None if timeout is None else float(timeout)
     except ValueError:
-        raise ConfigurationError(f"timeout of section [{name}] is not a number") from None
+        seconds = math.nan
+    if seconds is not None and not 0.0 < seconds < math.inf:
+        raise ConfigurationError(f"timeout of section [{name}] is not a number of seconds above 0")
     return Settings(url=url, token_kind=kind, token=token, timeout=seconds, verify=verify, ca_file=ca_file)
 
 

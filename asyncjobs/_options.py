@@ -5,6 +5,7 @@ They say what is wanted and know nobody who uses them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import datetime
 from string import Formatter
@@ -33,6 +34,8 @@ def _number(*, least: float = 0.0, above: bool = False, optional: bool = False, 
         if isinstance(value, bool) or not isinstance(value, kinds):
             raise TypeError(f"{where} must be {'an int' if whole else 'a number'}, not {value!r}")
         assert isinstance(value, int | float)
+        if value == math.inf:
+            raise ValueError(f"{where} must be finite{'; None lifts the limit' if optional else ''}")
         # `not >=` rather than `<`, so that NaN is refused as well.
         if not (value > least if above else value >= least):
             raise ValueError(
@@ -40,6 +43,27 @@ def _number(*, least: float = 0.0, above: bool = False, optional: bool = False, 
             )
 
     return check
+
+
+def _flag(owner: object, attribute: attrs.Attribute[bool], value: object) -> None:
+    # `prune="false"`, as read from somebody's configuration, must not delete files.
+    if not isinstance(value, bool):
+        raise TypeError(f"{type(owner).__name__}.{attribute.name} must be a bool, not {value!r}")
+
+
+def _aware(owner: object, attribute: attrs.Attribute[datetime | None], value: object) -> None:
+    where = f"{type(owner).__name__}.{attribute.name}"
+    if value is None:
+        return
+    if not isinstance(value, datetime):
+        raise TypeError(f"{where} must be a datetime, not {value!r}")
+    if value.utcoffset() is None:
+        raise ValueError(f"{where} must be an aware datetime")
+
+
+def _globs(given: str | Iterable[str]) -> tuple[str, ...]:
+    """One glob or several: the characters of a single string are not globs of their own."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def scope_values(scope: Scope) -> tuple[str, ...]:
@@ -117,15 +141,15 @@ class TailOptions:
     """Seconds between two polls of one job at the most."""
     settle: float = attrs.field(default=10.0, validator=_number())
     """Seconds after the end of a job in which its trace is read again until its size is stable."""
-    wait_for_start: bool = False
+    wait_for_start: bool = attrs.field(default=False, validator=_flag)
     """Wait for `manual` and `scheduled` jobs instead of reporting and leaving them."""
-    children: bool = False
+    children: bool = attrs.field(default=False, validator=_flag)
     """Follow child and downstream pipelines too."""
     max_depth: int = attrs.field(default=5, validator=_number(least=1, whole=True))
     """How many levels of downstream pipelines are followed."""
     tail_lines: int | None = attrs.field(default=None, validator=_number(optional=True, whole=True))
     """Begin with the last so many lines of each log; None begins at the start."""
-    since: datetime | None = None
+    since: datetime | None = attrs.field(default=None, validator=_aware)
     """Leave out lines stamped before this moment (an aware datetime); lines without a stamp are kept."""
     max_open: int = attrs.field(default=100, validator=_number(least=1, whole=True))
     """Jobs followed at once; the others wait in a queue. Memory is at most 256 KiB for each."""
@@ -135,16 +159,14 @@ class TailOptions:
     """Only jobs whose stage matches this glob."""
     scope: Scope = None
     """Only jobs that have one of these statuses when they are first seen."""
-    ordered: bool = False
+    ordered: bool = attrs.field(default=False, validator=_flag)
     """One job at a time, in the order found, instead of all merged."""
-    join: bool = True
+    join: bool = attrs.field(default=True, validator=_flag)
     """Go on looking for new jobs of pipelines and projects while any job is followed."""
 
     def __attrs_post_init__(self) -> None:
         if self.max_interval < self.min_interval:
             raise ValueError("TailOptions.max_interval must not be less than min_interval")
-        if self.since is not None and self.since.tzinfo is None:
-            raise ValueError("TailOptions.since must be an aware datetime")
 
 
 @attrs.frozen(kw_only=True)
@@ -159,38 +181,36 @@ class SyncOptions:
     """Only jobs of this branch or tag."""
     name: str | None = None
     """Only jobs whose name matches this glob."""
-    since: datetime | None = None
+    since: datetime | None = attrs.field(default=None, validator=_aware)
     """Only jobs created at or after this moment (an aware datetime)."""
     max_bytes: int | None = attrs.field(default=None, validator=_number(optional=True, whole=True))
     """Leave out archives larger than this."""
     path_template: str = DEFAULT_PATH_TEMPLATE
     """Where an archive goes below the destination; fields: those of `PATH_FIELDS`."""
-    extract: bool = False
+    extract: bool = attrs.field(default=False, validator=_flag)
     """Also unpack each zip into a folder beside it."""
-    members: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    members: tuple[str, ...] = attrs.field(default=(), converter=_globs)
     """Fetch only the members that match one of these globs, instead of whole archives."""
-    prune: bool = False
+    prune: bool = attrs.field(default=False, validator=_flag)
     """Delete files of earlier syncs whose jobs or archives are gone, after a complete listing only."""
     max_delete: int | None = attrs.field(default=100, validator=_number(optional=True, whole=True))
     """Refuse to prune when more files than this would go."""
-    dry_run: bool = False
+    dry_run: bool = attrs.field(default=False, validator=_flag)
     """Make the plan, download and delete nothing."""
-    fsync: bool = True
+    fsync: bool = attrs.field(default=True, validator=_flag)
     """Force files to the disk before they get their name; off is faster and unsafe on power loss."""
     bandwidth_limit: int | None = attrs.field(
         default=None, validator=_number(least=1, optional=True, whole=True)
     )
     """Bytes per second over all downloads of this sync."""
-    verify_members: bool = False
+    verify_members: bool = attrs.field(default=False, validator=_flag)
     """Also read every member of each zip and check its CRC."""
-    verify: bool = False
+    verify: bool = attrs.field(default=False, validator=_flag)
     """Hash every file that is already there again instead of trusting size and time."""
     file_type: str = "archive"
     """Which stored file of a job to fetch; others than `archive` need GitLab 19.4."""
 
     def __attrs_post_init__(self) -> None:
-        if self.since is not None and self.since.tzinfo is None:
-            raise ValueError("SyncOptions.since must be an aware datetime")
         check_template(self.path_template)
 
 

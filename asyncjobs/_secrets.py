@@ -6,6 +6,7 @@ of ways to authenticate: https://docs.gitlab.com/api/rest/authentication/
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
@@ -73,7 +74,7 @@ def checked_token(value: object, *, what: str) -> Secret:
 class Credential:
     """How a client proves who it is: a header name, and a token that may change over time."""
 
-    __slots__ = ("__seen", "__source", "__token", "header", "kind")
+    __slots__ = ("__asking", "__seen", "__source", "__token", "header", "kind")
 
     KINDS: Final = {
         "private_token": "PRIVATE-TOKEN",
@@ -87,6 +88,7 @@ class Credential:
         self.header = self.KINDS[kind]
         self.__seen: list[Secret] = []
         self.__token: Secret | None = None
+        self.__asking = asyncio.Lock()
         self.__source = None if isinstance(source, str) else source
         if isinstance(source, str):
             self.__keep(source)
@@ -104,18 +106,26 @@ class Credential:
 
     async def token(self) -> Secret:
         """The token to use now; the callable is asked once and then again by `renew`."""
-        if self.__token is None:
-            assert self.__source is not None
-            return self.__keep(await self.__source())
-        return self.__token
+        if self.__token is not None:
+            return self.__token
+        # A thousand calls that begin together ask a keyring once, not a thousand times.
+        async with self.__asking:
+            return await self.__first()
+
+    async def __first(self) -> Secret:
+        if self.__token is not None:
+            return self.__token
+        assert self.__source is not None
+        return self.__keep(await self.__source())
 
     async def renew(self, refused: Secret) -> bool:
         """After a 401 with *refused*: ask the callable again; True when there is a different token."""
         if self.__source is None:
             return False
-        if self.__token is not None and self.__token != refused:
-            return True  # somebody else has renewed it meanwhile
-        return self.__keep(await self.__source()) != refused
+        async with self.__asking:
+            if self.__token is not None and self.__token != refused:
+                return True  # somebody else has renewed it meanwhile
+            return self.__keep(await self.__source()) != refused
 
     def value(self, token: Secret) -> str:
         """The header's value, masked when printed."""
