@@ -24,6 +24,8 @@ class Agenda:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._moment: float | None = None
+        self.memo: dict[int, str] = {}
+        """Pipeline id to status until something changes: a page of 100 jobs asks for one status 100 times."""
 
     @property
     def now(self) -> float:
@@ -48,6 +50,11 @@ class Agenda:
                 yield
             finally:
                 self._moment = None
+
+    def changed(self) -> None:
+        """Something changed: what was remembered may be wrong."""
+        with self.lock:
+            self.memo.clear()
 
     def settle(self) -> None:
         """Do everything that is due by now, each deed at its own moment."""

@@ -67,8 +67,10 @@ def _retry(call: Call) -> Answer:
     project = _project(call)
     require_level(call, project, DEVELOPER)
     bridge = call.world.bridges.get(call.path_number("job_id"))
-    if bridge is not None and bridge.pipeline.project is project:
-        raise forbidden("Job is not retryable")
+    if bridge is not None and bridge.pipeline.project is project and call.rules.modern:
+        if not bridge.retryable:
+            raise forbidden("Job is not retryable")
+        return json_answer(201, bridge_shape(call, bridge.retry()))
     job = find_job(call, project)
     if not job.retryable:
         raise forbidden("Job is not retryable")

@@ -54,6 +54,12 @@ class _Base:
     retried: bool = False
     """A newer attempt has taken this one's place."""
 
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+        pipeline: FakePipeline | None = getattr(self, "pipeline", None)
+        if pipeline is not None:
+            pipeline.agenda.changed()
+
     @property
     def project_id(self) -> int:
         """The number of the project."""
@@ -76,10 +82,33 @@ class FakeBridge(_Base):
         return "created" if self.downstream is None else self.downstream.status
 
     def play(self) -> None:
-        """Start a manual bridge."""
+        """Start a manual bridge.
+
+        Raises:
+            ValueError: It is not waiting for that.
+        """
         if self.status not in PLAYABLE:
             raise ValueError(f"bridge {self.id} is {self.status}, not manual or scheduled")
         self.own_status = "pending" if self.downstream is None else None
+        self.pipeline.touch()
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a retry is allowed."""
+        return self.status in RETRYABLE and not self.retried
+
+    def retry(self) -> FakeBridge:
+        """Start another attempt: a new bridge that has not started its pipeline yet.
+
+        Raises:
+            ValueError: Not finished, or retried before.
+        """
+        if not self.retryable:
+            raise ValueError(f"bridge {self.id} is not retryable: {self.status}, retried={self.retried}")
+        bridge = self.pipeline.add_bridge(self.name, stage=self.stage, status="pending")
+        self.retried = True
+        self.pipeline.touch()
+        return bridge
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -114,7 +143,8 @@ class FakeJob(_Base):
     """How this job's log is archived; None asks the server's setting."""
     contact_interval: float = 60.0
     """Seconds between two contacts of the runner (60 unwatched, 3 while somebody watches)."""
-    force_canceled: bool = False
+    runner_cancels: bool = True
+    """Whether its runner knows `canceling`; with an older one a cancel ends the job at once."""
     token: FakeToken | None = attrs.field(default=None, repr=False)
     """Its CI_JOB_TOKEN: valid while the job runs."""
     variables: list[dict[str, str]] = attrs.field(factory=list)
@@ -179,6 +209,7 @@ class FakeJob(_Base):
             self.pipeline.agenda.settle()
             self._status = "pending"
             self.queued_at = self.pipeline.agenda.now
+            self.pipeline.touch()
             runner = self.pipeline.project.world.runner
         if runner is not None:
             runner(self)
@@ -342,8 +373,11 @@ class FakeJob(_Base):
             agenda.settle()
             if force and self._status == "canceling":
                 self.finish("canceled")
-                self.force_canceled = True
-            elif self._status == "running" and self.pipeline.project.world.rules.canceling:
+            elif (
+                self._status == "running"
+                and self.runner_cancels
+                and self.pipeline.project.world.rules.canceling
+            ):
                 self._status = "canceling"
                 self._plan(self._script, agenda.now + self.contact_interval, b"")
             elif self._status in CANCELABLE:

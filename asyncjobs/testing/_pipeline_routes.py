@@ -137,7 +137,7 @@ def _bridges(call: Call) -> Answer:
     require_jobs(call, project)
     pipeline = find_pipeline(call, project)
     scope = call.scope()
-    bridges = [one for one in pipeline.bridges if not scope or one.status in scope]
+    bridges = [one for one in pipeline.bridges if not one.retried and (not scope or one.status in scope)]
     bridges.sort(key=lambda one: one.id, reverse=True)
     return offset_page(call, bridges, lambda one: bridge_shape(call, one))
 

@@ -61,16 +61,20 @@ class FakePipeline:
     @property
     def status(self) -> str:
         """What the latest attempts of all jobs and bridges amount to."""
-        self.agenda.settle()
-        if self.fixed_status is not None:
-            return self.fixed_status
-        latest = [(job.status, job.allow_failure) for job in self.jobs if not job.retried]
-        latest += [(bridge.status, bridge.allow_failure) for bridge in self.bridges]
-        return _composite(latest)
+        with self.agenda.frozen():
+            if self.fixed_status is not None:
+                return self.fixed_status
+            memo = self.agenda.memo
+            if self.id not in memo:
+                latest = [(job.status, job.allow_failure) for job in self.jobs if not job.retried]
+                latest += [(one.status, one.allow_failure) for one in self.bridges if not one.retried]
+                memo[self.id] = _composite(latest)
+            return memo[self.id]
 
     def touch(self) -> None:
         """Something changed now: `updated_at` follows."""
         self.updated_at = self.agenda.now
+        self.agenda.changed()
 
     @property
     def children(self) -> list[FakePipeline]:

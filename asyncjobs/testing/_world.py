@@ -241,6 +241,7 @@ class World:
         """Delete a job altogether, as deleting its pipeline does."""
         with self.agenda.lock:
             job.pipeline.jobs.remove(job)
+            job.pipeline.touch()
             self.jobs.remove(job.id)
 
     def remove_pipeline(self, pipeline: FakePipeline) -> None:

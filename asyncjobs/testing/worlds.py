@@ -44,7 +44,7 @@ class _Part:
     """Writes the script part of a log."""
 
     image: str
-    write: Callable[[RunnerLog, random.Random], None]
+    write: Callable[[RunnerLog, random.Random, bool], None]
 
 
 def demo_world(gitlab: World) -> FakeProject:
@@ -80,7 +80,7 @@ def demo_world(gitlab: World) -> FakeProject:
 # -- logs --------------------------------------------------------------------
 
 
-def _tests(log: RunnerLog, rng: random.Random, *, failing: str = "") -> None:
+def _tests(log: RunnerLog, rng: random.Random, failed: bool) -> None:
     log.command("pip install -r requirements.txt")
     log.progress(f"Downloading wheels {'━' * (n // 5):<20} {n:>3}%" for n in range(0, 101, 20))
     log.command("pytest -q")
@@ -89,12 +89,16 @@ def _tests(log: RunnerLog, rng: random.Random, *, failing: str = "") -> None:
         log.out(f"tests/test_{word}.py::test_{word}_{number} {'PASSED':<8}[{number * 7 % 100:>3}%]")
         if number == 4:
             log.err(f"{YELLOW}warning: naïve comparison of “café” and “café” ☕ in {word}.py:{number}{RESET}")
-    if failing:
-        log.out(f"{RED}FAILED{RESET} tests/test_{failing}.py::test_round_trip - AssertionError: 3 != 4")
-    log.out(f"{rng.randint(80, 240)} passed in {rng.uniform(2, 9):.2f}s")
+    passed, seconds = rng.randint(80, 240), rng.uniform(2, 9)
+    if failed:
+        word = rng.choice(_WORDS)
+        log.out(f"{RED}FAILED{RESET} tests/test_{word}.py::test_round_trip - AssertionError: 3 != 4")
+        log.out(f"1 failed, {passed} passed in {seconds:.2f}s")
+    else:
+        log.out(f"{passed} passed in {seconds:.2f}s")
 
 
-def _build(log: RunnerLog, rng: random.Random) -> None:
+def _build(log: RunnerLog, rng: random.Random, failed: bool) -> None:
     log.command("npm ci")
     log.progress(f"[{'#' * n}{'.' * (12 - n)}] fetch {n * 61}/732" for n in range(0, 13, 3))
     log.command("npm run build")
@@ -103,10 +107,13 @@ def _build(log: RunnerLog, rng: random.Random) -> None:
         log.out(f"dist/assets/{rng.choice(_WORDS)}-{rng.randrange(16**8):08x}.js {size:>8.2f} kB")
         if number == 3:
             log.out("日本語のメッセージ: 翻訳 248/248 ✓")
-    log.out(f"✓ built in {rng.uniform(3, 12):.2f}s")
+    if failed:
+        log.err(f"{RED}error{RESET} during build: Could not resolve './{rng.choice(_WORDS)}'")
+    else:
+        log.out(f"✓ built in {rng.uniform(3, 12):.2f}s")
 
 
-def _database(log: RunnerLog, rng: random.Random) -> None:
+def _database(log: RunnerLog, rng: random.Random, failed: bool) -> None:
     log.service("postgres: database system is ready to accept connections")
     log.command("make migrate integration")
     for number in range(rng.randint(10, 16)):
@@ -114,25 +121,27 @@ def _database(log: RunnerLog, rng: random.Random) -> None:
         if number % 5 == 2:
             log.service(f"postgres: checkpoint complete: wrote {rng.randint(10, 900)} buffers")
     log.section("section_script_step_1", options="hide_duration=true,collapsed=true")
-    log.out(
-        "scenario: order → stock → invoice", "scenario: return → refund", "2 scenarios, 14 steps, 0 failed"
-    )
+    log.out("scenario: order → stock → invoice", "scenario: return → refund")
+    log.out(f"2 scenarios, 14 steps, {int(failed)} failed")
     log.end_section()
 
 
-def _deploy(log: RunnerLog, rng: random.Random) -> None:
+def _deploy(log: RunnerLog, rng: random.Random, failed: bool) -> None:
     log.command("helm upgrade --install billing ./chart")
     for number in range(rng.randint(8, 12)):
         log.out(f"waiting for deployment billing: {min(number, 6)} of 6 updated replicas are available")
-    log.err("Error: timed out waiting for the condition")
+    if failed:
+        log.err("Error: timed out waiting for the condition")
+    else:
+        log.out(f"Release upgraded, revision {rng.randint(2, 90)}. Happy Helming!")
 
 
-def _assemble(log: RunnerLog, rng: random.Random) -> None:
+def _assemble(log: RunnerLog, rng: random.Random, failed: bool) -> None:
     log.command("./gradlew assembleRelease")
     for number in range(rng.randint(12, 18)):
         log.out(f"> Task :app:{rng.choice(_WORDS)}{number} {'UP-TO-DATE' if number % 3 else ''}".rstrip())
     log.progress(f"<{'=' * (n // 10)}{'-' * (10 - n // 10)}> {n}% EXECUTING" for n in range(0, 101, 10))
-    log.out("BUILD SUCCESSFUL in 11s", "Größe des Pakets: 4,2 MB 📦")
+    log.out(f"BUILD {'FAILED' if failed else 'SUCCESSFUL'} in 11s", "Größe des Pakets: 4,2 MB 📦")
 
 
 _PYTHON = _Part("python:3.13", _tests)
@@ -149,6 +158,8 @@ def demo_log(
     start: float | None = None,
     result: str = "success",
     stamped: bool = True,
+    artifacts: bool = False,
+    project: str = f"{GROUP}/web",
 ) -> bytes:
     """A believable log.
 
@@ -158,14 +169,16 @@ def demo_log(
         start: Time of the first line, seconds since the epoch.
         result: success or failed.
         stamped: Whether lines carry time stamps, as current runners write them.
+        artifacts: Whether an archive is uploaded at the end.
+        project: Full path of the project, as some lines name it.
     """
     parts = {"tests": _PYTHON, "build": _NODE, "database": _POSTGRES, "deploy": _HELM, "assemble": _GRADLE}
     log = RunnerLog(timestamps=stamped) if start is None else RunnerLog(start=start, timestamps=stamped)
     chosen = parts[part]
-    log.begin(image=chosen.image, project=f"{GROUP}/web")
-    chosen.write(log, random.Random(seed))
+    log.begin(image=chosen.image, project=project)
+    chosen.write(log, random.Random(seed), result == "failed")
     if result == "success":
-        log.succeed(artifacts=True)
+        log.succeed(artifacts=artifacts)
     else:
         log.fail()
     return log.data
@@ -253,9 +266,16 @@ def _pipeline(
     for number, (name, stage, status, part, reason) in enumerate(jobs):
         seed = project.id * 100 + pipeline.iid * 10 + number
         log = b""
+        packs = part in ("build", "assemble")
         if part:
             log = demo_log(
-                part, seed=seed, start=now - age - 200, result=status, stamped=pipeline.iid % 2 == 1
+                part,
+                seed=seed,
+                start=now - age - 200,
+                result=status,
+                stamped=pipeline.iid % 2 == 1,
+                artifacts=packs,
+                project=project.full_path,
             )
         job = pipeline.add_job(
             name,
@@ -268,7 +288,7 @@ def _pipeline(
             coverage=80.0 + seed % 20 if part == "tests" else None,
             tag_list=["docker", "linux"],
         )
-        if part in ("build", "assemble"):
+        if packs:
             job.set_artifacts(demo_files(seed, (1 + seed % 3) * _MIB))
     return pipeline
 
@@ -311,7 +331,14 @@ def _live(
 ) -> None:
     """Let *job* run for that many real seconds, pushing about once a second."""
     job.start()
-    log = demo_log(part, seed=job.id, start=job.pipeline.agenda.now, result=result)
+    log = demo_log(
+        part,
+        seed=job.id,
+        start=job.pipeline.agenda.now,
+        result=result,
+        artifacts=end is _succeed_with_archive,
+        project=job.pipeline.project.full_path,
+    )
     if part == "deploy":
         # A canceled job never says how it ended; the fake's runner adds that line.
         log = log[: log.rindex(b"\n", 0, len(log) * 3 // 4) + 1]
@@ -342,7 +369,7 @@ def _retry(job: FakeJob) -> None:
 def _run_short(job: FakeJob, speed: float) -> None:
     """A runner takes a waiting job at once and is done in about four seconds."""
     agenda = job.pipeline.agenda
-    log = demo_log("tests", seed=job.id, start=agenda.now)
+    log = demo_log("tests", seed=job.id, start=agenda.now, project=job.pipeline.project.full_path)
     third = -(-len(log) // 3)
     steps: list[tuple[float, bytes | str]] = [(0.5 * speed, "running")]
     steps += [(0.9 * speed, log[at : at + third]) for at in range(0, len(log), third)]

@@ -211,6 +211,49 @@ async def test_routes_exist_from_their_version_on(generation_name: Any, tail: st
         assert got.body == b'{"error":"404 Not Found"}'
 
 
+async def test_a_bridge_is_retried_as_a_new_bridge(call: Caller, project: FakeProject) -> None:
+    """POST retry takes a bridge's number too; the old one leaves the list."""
+    parent = project.add_pipeline()
+    bridge = parent.add_bridge("trigger", status="failed")
+    path = f"/projects/{project.id}/jobs/{bridge.id}/retry"
+    got = await call(path, method="POST")
+    assert (got.status, got.json()["status"], "downstream_pipeline" in got.json()) == (201, "pending", True)
+    assert (await call(path, method="POST")).status == 403
+    rows = (await call(f"/projects/{project.id}/pipelines/{parent.id}/bridges")).json()
+    assert [row["id"] for row in rows] == [got.json()["id"]]
+
+
+async def test_an_older_runner_is_canceled_at_once(call: Caller, job: FakeJob) -> None:
+    """Without a runner that knows canceling there is no such state."""
+    job.runner_cancels = False
+    assert (await call(path_of(job, "/cancel"), method="POST")).json()["status"] == "canceled"
+
+
+async def test_the_runner_hook_takes_waiting_jobs(gitlab: FakeGitLab, call: Caller, job: FakeJob) -> None:
+    """`gitlab.runner` hears of every job that begins to wait, here one that was retried."""
+    gitlab.runner = lambda waiting: waiting.script([(5, "running"), (5, b"hello"), (5, "success")])
+    job.finish("failed")
+    new = (await call(path_of(job, "/retry"), method="POST")).json()["id"]
+    await asyncio.sleep(16)
+    assert (gitlab.jobs[new].status, gitlab.jobs[new].trace) == ("success", b"hello")
+
+
+async def test_plain_attributes_may_be_set(call: Caller, project: FakeProject) -> None:
+    """A change by hand is seen by the next answer, in the pipeline's status too."""
+    pipeline = project.add_pipeline()
+    job = pipeline.add_job("a", status="failed")
+    path = f"/projects/{project.id}/pipelines/{pipeline.id}"
+    assert (await call(path)).json()["status"] == "failed"
+    job.allow_failure = True
+    assert (await call(path)).json()["status"] == "success"
+    job.allow_failure = False
+    job.retried = True
+    pipeline.add_job("a", status="running")
+    assert (await call(path)).json()["status"] == "running"
+    pipeline.fixed_status = "waiting_for_resource"
+    assert (await call(path)).json()["status"] == "waiting_for_resource"
+
+
 async def test_the_status_of_a_pipeline_follows_its_jobs(project: FakeProject) -> None:
     """Running while anything runs; failed unless the failure is allowed; manual blocks."""
     pipeline = project.add_pipeline()
