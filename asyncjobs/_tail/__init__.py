@@ -6,6 +6,7 @@ GitLab: https://docs.gitlab.com/api/jobs/#retrieve-a-job-log-file
 
 from asyncjobs._tail.many import TailStream, tail
 from asyncjobs._tail.reads import get_trace, read_trace
+from asyncjobs._tail.save import save_traces
 from asyncjobs._tail.stream import TraceStream, follow_trace
 
-__all__ = ["TailStream", "TraceStream", "follow_trace", "get_trace", "read_trace", "tail"]
+__all__ = ["TailStream", "TraceStream", "follow_trace", "get_trace", "read_trace", "save_traces", "tail"]

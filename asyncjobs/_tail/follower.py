@@ -52,6 +52,8 @@ class Follower:
         self._ending: Ending | None = None
         self.reader = TraceReader(place, memory_of(api))
         self.polls = 0
+        self.wire_bytes = 0
+        """Body bytes of the polls that went well, as they crossed the network."""
 
     async def run(self, sink: Sink) -> Job:
         """Follow to the end and give the job's last record.
@@ -99,6 +101,7 @@ class Follower:
         if not isinstance(outcome, Polled):
             return self._failed(outcome, final=final)
         self._patience.worked()
+        self.wire_bytes += outcome.wire_bytes
         if outcome.reset is not None:
             await sink.reset(outcome.reset)
         now = self._api.clock.monotonic()

@@ -62,7 +62,7 @@ class TailStream:
         self.failures: list[TargetFailure] = []
         """Targets that could not be read at all."""
         self._api = api
-        self._targets = _one_by_one(targets)
+        self._targets = one_by_one(targets)
         self._options = options or TailOptions()
         self._queue: EventQueue[TailEvent] = EventQueue(BUFFER_BYTES)
         self._open = CapacityLimiter(1 if self._options.ordered else self._options.max_open)
@@ -318,7 +318,8 @@ def tail(api: Api, targets: Targets, *, options: TailOptions | None = None) -> T
     return TailStream(api, targets, options=options)
 
 
-async def _one_by_one(targets: Targets) -> AsyncIterator[Target | str]:
+async def one_by_one(targets: Targets) -> AsyncIterator[Target | str]:
+    """The targets, whatever they came in."""
     if isinstance(targets, str | Target):
         yield targets
     elif isinstance(targets, AsyncIterable):
