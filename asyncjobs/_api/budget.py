@@ -63,22 +63,26 @@ class Budget:
         """Makes the server's wall clock out of our monotonic one: its minutes are the ones that count,
         and a step of this machine's wall clock must neither open nor hold a window."""
 
-    def _ask(self, endpoint: EndpointClass) -> float:
-        now = self._clock.monotonic()
+    def _closed_windows(self, endpoint: EndpointClass, now: float) -> float:
+        """Seconds until the windows allow one more, 0.0 for now."""
         epoch = now + self._epoch_offset
         wait = max(self._minute.ask(epoch), self._server.ask(now))
-        if endpoint is EndpointClass.JOBS_INDEX:
-            wait = max(wait, self._index.ask(epoch))
+        return max(wait, self._index.ask(epoch)) if endpoint is EndpointClass.JOBS_INDEX else wait
+
+    def _ask(self, endpoint: EndpointClass) -> float:
+        now = self._clock.monotonic()
+        wait = self._closed_windows(endpoint, now)
         if wait > 0.0:
             return wait + self._chance.random() * _JITTER_SECONDS
-        wait = self._gates[endpoint].ask(now)
-        if wait > 0.0:
-            return wait
+        return self._gates[endpoint].ask(now)
+
+    def _count(self, endpoint: EndpointClass) -> None:
+        now = self._clock.monotonic()
+        epoch = now + self._epoch_offset
         self._minute.count(epoch)
         self._server.count(now)
         if endpoint is EndpointClass.JOBS_INDEX:
             self._index.count(epoch)
-        return 0.0
 
     async def enter(self, endpoint: EndpointClass, lane: Lane, patience: float | None) -> None:
         """Wait for permission and a slot; end it with `leave`.
@@ -105,10 +109,12 @@ class Budget:
                 gate.give_back()
                 turnstile.changed()
                 raise
-            if gate.closings == closings:
+            if gate.closings == closings and self._closed_windows(endpoint, self._clock.monotonic()) <= 0.0:
+                # Counted only now: a thousand downloads that wait for a slot must not use up the minute.
+                self._count(endpoint)
                 gate.sent()
                 return
-            # The gate was closed while this call waited for its slot: back to the queue.
+            # Closed, or used up by others, while this call waited for its slot: back to the queue.
             self.slots[lane].release()
             gate.give_back()
             turnstile.changed()

@@ -6,12 +6,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Unpack
+from typing import Any
 
 import aiohttp
 
 from asyncjobs import Client, JobRef
-from asyncjobs._client import ClientOptions
 from asyncjobs._clock import SystemClock
 from asyncjobs._transport import GuardedResolver, tcp_connector
 
@@ -47,10 +46,10 @@ class Connectors:
 
 
 @asynccontextmanager
-async def open_client(url: str, /, **options: Unpack[ClientOptions]) -> AsyncIterator[Client]:
-    """A client on the loop's time with seeded chance."""
-    defaults: ClientOptions = {"clock": LoopClock(), "chance": random.Random(7)}
-    async with Client(**{**defaults, "url": url, **options}) as client:
+async def open_client(url: str, **options: Any) -> AsyncIterator[Client]:
+    """A client on the loop's time with seeded chance; options as those of `Client`."""
+    defaults: dict[str, Any] = {"clock": LoopClock(), "chance": random.Random(7)}
+    async with Client(url, **{**defaults, **options}) as client:
         yield client
 
 

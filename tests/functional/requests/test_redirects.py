@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from asyncjobs import Client, JobRef, RedirectError, RequestError, ResponseError
-from asyncjobs._client import ClientOptions
 from asyncjobs._errors import ForbiddenAddressError, OutcomeUnknownError
 from asyncjobs.testing import FakeGitLab
 from tests.support.clients import lanes_are_free, open_client, read_archive
@@ -22,7 +21,7 @@ from tests.support.rawserver import RawServer, Received, Wire, http
 
 TOKEN = "glpat-canary-0123456789"
 STATUSES = [301, 302, 303, 307, 308]
-KINDS: dict[str, ClientOptions] = {
+KINDS: dict[str, dict[str, str]] = {
     "private": {"private_token": TOKEN},
     "job": {"job_token": TOKEN},
     "oauth": {"oauth_token": TOKEN},
