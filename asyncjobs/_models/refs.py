@@ -29,6 +29,11 @@ def check_full_path(path: str, *, what: str) -> None:
         raise ValueError(f"not a {what} path: {path!r}")
 
 
+def _plain(value: int | str) -> int | str:
+    """An id that came as text, as CI variables do, is the number: both name the same project."""
+    return int(value) if isinstance(value, str) and _is_id(value) else value
+
+
 def _check_id(_: object, attribute: attrs.Attribute[int], value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{attribute.name} is an int, not {type(value).__name__}")
@@ -40,7 +45,7 @@ def _check_id(_: object, attribute: attrs.Attribute[int], value: int) -> None:
 class ProjectRef:
     """A project: its id, or its full path such as `group/app`."""
 
-    project: int | str = attrs.field(validator=_check_project)
+    project: int | str = attrs.field(converter=_plain, validator=_check_project)
 
     def __str__(self) -> str:
         return str(self.project)
@@ -50,7 +55,7 @@ class ProjectRef:
 class PipelineRef:
     """One pipeline of a project."""
 
-    project: int | str = attrs.field(validator=_check_project)
+    project: int | str = attrs.field(converter=_plain, validator=_check_project)
     pipeline_id: int = attrs.field(validator=_check_id)
 
     def __str__(self) -> str:
@@ -61,7 +66,7 @@ class PipelineRef:
 class JobRef:
     """One job of a project."""
 
-    project: int | str = attrs.field(validator=_check_project)
+    project: int | str = attrs.field(converter=_plain, validator=_check_project)
     job_id: int = attrs.field(validator=_check_id)
 
     def __str__(self) -> str:
@@ -80,15 +85,19 @@ def job_ref(project: int | str, job_id: int) -> JobRef:
 
 
 def _check_group(_: object, __: attrs.Attribute[int | str], value: int | str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"a group is an int or a full path, not {type(value).__name__}")
     if isinstance(value, str):
         check_full_path(value, what="group")
+    elif value <= 0:
+        raise ValueError(f"a group id is positive, not {value}")
 
 
 @attrs.frozen
 class GroupRef:
     """A group: every project in it, and in its subgroups unless told otherwise."""
 
-    group: int | str = attrs.field(validator=_check_group)
+    group: int | str = attrs.field(converter=_plain, validator=_check_group)
     include_subgroups: bool = True
 
     def __str__(self) -> str:
@@ -103,7 +112,7 @@ ACCEPTED = (
     " or the full web address of one of them"
 )
 
-_PROJECT_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*|\d+")
+_PROJECT_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
 def parse_target(text: str) -> Target:
@@ -145,7 +154,7 @@ def _path_of(text: str) -> str:
 
 
 def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) > 0
+    return re.fullmatch(r"0*[1-9][0-9]{0,18}", text) is not None
 
 
 def _project(head: str, text: str) -> int | str:
@@ -156,15 +165,23 @@ def _project(head: str, text: str) -> int | str:
 
 def _full_path(path: str, text: str, *, least: int) -> str:
     parts = path.split("/")
-    if len(parts) < least or not all(_PROJECT_PART.fullmatch(part) for part in parts):
+    # `groups/` begins no project: GitLab keeps the word for the addresses of groups.
+    if (
+        len(parts) < least
+        or (least > 1 and parts[0] == "groups")
+        or not all(_PROJECT_PART.fullmatch(part) for part in parts)
+    ):
         raise _refuse(text)
     return path
 
 
 def _refuse(text: str) -> ValueError:
-    # The text may be an address with a password or a token in it: neither is repeated.
-    shown = re.sub(r"//[^/@]*@", "//", re.split(r"[?#]", text, maxsplit=1)[0])[:200]
-    return ValueError(f"not a target: {shown!r}; {ACCEPTED}")
+    # The text may be an address with a password or a token in it: neither is repeated. A password may
+    # hold any character, so with an @ in the text nothing of it is certain to be harmless.
+    shown = (
+        "an address with an @ in it" if "@" in text else repr(re.split(r"[?#]", text, maxsplit=1)[0][:200])
+    )
+    return ValueError(f"not a target: {shown}; {ACCEPTED}")
 
 
 def as_target(value: Target | str) -> Target:

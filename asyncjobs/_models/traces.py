@@ -12,7 +12,7 @@ import attrs
 
 from asyncjobs._errors import AsyncJobsError
 from asyncjobs._models.jobs import Job
-from asyncjobs._models.refs import JobRef, parse_target
+from asyncjobs._models.refs import JobRef
 
 
 @attrs.frozen
@@ -30,7 +30,8 @@ class TraceChunk:
 
 
 _CURSOR = re.compile(
-    r"asyncjobs-trace:1:(?P<offset>\d+):(?P<crc>[0-9a-f]{8}):(?P<tail>[0-9a-f]*):(?P<job>.+)"
+    r"asyncjobs-trace:1:(?P<offset>[0-9]{1,18}):(?P<crc>[0-9a-f]{8}):(?P<tail>(?:[0-9a-f]{2})*)"
+    r":(?P<project>.+)/-/jobs/(?P<job>[0-9]{1,18})"
 )
 
 CURSOR_TAIL_BYTES = 64
@@ -64,13 +65,18 @@ class TraceCursor:
         Raises:
             ValueError: Not the text of a cursor, or one that contradicts itself.
         """
+        # Never repeated in the message: it may hold the end of a log.
+        refused = ValueError("not a trace cursor: expected what str() of a TraceCursor gave")
         match = _CURSOR.fullmatch(text.strip())
         if match is None:
-            raise ValueError(f"not a trace cursor: {text[:80]!r}")
+            raise refused
         tail, offset = bytes.fromhex(match["tail"]), int(match["offset"])
-        ref = parse_target(match["job"])
-        if not isinstance(ref, JobRef) or len(tail) != min(offset, CURSOR_TAIL_BYTES):
-            raise ValueError(f"not a trace cursor: {text[:80]!r}")
+        if len(tail) != min(offset, CURSOR_TAIL_BYTES):
+            raise refused
+        try:
+            ref = JobRef(match["project"], int(match["job"]))
+        except ValueError:
+            raise refused from None
         return cls(ref, offset, int(match["crc"], 16), tail)
 
 
