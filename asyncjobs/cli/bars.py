@@ -152,7 +152,9 @@ def summary(report: asyncjobs.SyncReport, *, dry_run: bool) -> str:
             f"would download {count(len(planned), 'archive')} ({size(sum(e.size or 0 for e in planned))})"
         ]
     else:
-        parts = [f"{len(report.downloaded):,} downloaded ({size(received)})"]
+        # Less crossed the network where partial files of an earlier run were completed.
+        network = f", {size(report.bytes_received)} received" if 0 < report.bytes_received < received else ""
+        parts = [f"{len(report.downloaded):,} downloaded ({size(received)}{network})"]
     parts.append(f"{len(report.unchanged):,} unchanged")
     skipped = Counter(each.reason or "other" for each in report.skipped if each.reason != "dry_run")
     if skipped:

@@ -67,11 +67,16 @@ def exit_code_of_many(errors: Iterable[BaseException | None], *, done: int) -> E
         return ExitCode.DISK_FULL
     if any(isinstance(error, asyncjobs.AuthenticationError) for error in known):
         return ExitCode.NOT_AUTHORISED
-    if known and not done and all(isinstance(error, asyncjobs.ForbiddenError) for error in known):
+    if known and not done and all(_is_forbidden(error) for error in known):
         return ExitCode.NOT_AUTHORISED
     if known and not done and all(isinstance(error, _USAGE) for error in known):
         return ExitCode.USAGE
     return ExitCode.FAILED
+
+
+def _is_forbidden(error: BaseException) -> bool:
+    """A 403 about rights. GitLab sends one for the state of a job too: `Job is not retryable`."""
+    return isinstance(error, asyncjobs.ForbiddenError) and "Job is not" not in error.message
 
 
 # Most specific first: the first class that fits gives the advice. The library's text says what is
@@ -106,6 +111,8 @@ def explain(error: BaseException) -> str:
             f"{type(error).__name__}: {said}; this is a bug in asyncjobs: run it again with -vv and report it"
         )
     advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), None)
+    if isinstance(error, asyncjobs.ForbiddenError) and not _is_forbidden(error):
+        advice = "its status does not allow it, or your role: see `asyncjobs show`"
     if isinstance(error, asyncjobs.ServerError) and error.request_id:
         advice = f"{advice} (request id for its administrators: {plain(error.request_id)})"
     return f"{said}; {advice}" if advice else said

@@ -25,8 +25,6 @@ from asyncjobs.cli.runner import Runner
 from asyncjobs.cli.settings import Settings, global_options, settings_of
 from asyncjobs.cli.targets import Filters, read_target
 
-KEPT = "What is whole was kept; run the same command again to go on."
-
 
 @attrs.frozen
 class Session:
@@ -149,7 +147,7 @@ Body = Callable[..., Awaitable[int]]
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 
-def command(name: str, *, advice: str = KEPT, **more: Any) -> Callable[[Body], click.Command]:
+def command(name: str, *, advice: str = "", **more: Any) -> Callable[[Body], click.Command]:
     """Make a click command of a coroutine function.
 
     Args:
@@ -187,7 +185,7 @@ def expand_stdin(texts: Iterable[str], stdin: Iterable[str]) -> Iterator[str]:
             yield text
 
 
-def run(settings: Settings, body: Callable[[Session], Awaitable[int]], *, advice: str = KEPT) -> int:
+def run(settings: Settings, body: Callable[[Session], Awaitable[int]], *, advice: str = "") -> int:
     """Run a command's coroutine with its streams; the exit code."""
     session = Session(
         settings,

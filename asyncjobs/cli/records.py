@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, assert_never
 
+import attrs
 import msgspec
 
 import asyncjobs
@@ -38,10 +39,10 @@ def entry(value: asyncjobs.ArtifactEntry) -> dict[str, Any]:
     return _fields(value)
 
 
-def _fields(value: object) -> dict[str, Any]:
+def _fields(value: asyncjobs.JobBasic | asyncjobs.Pipeline | asyncjobs.ArtifactEntry) -> dict[str, Any]:
     fields = msgspec.to_builtins(value)
-    assert isinstance(fields, dict)
-    return fields
+    # In the order of the class: what a person looks for first, such as id and status, comes first.
+    return {each.name: fields[each.name] for each in attrs.fields(type(value))}
 
 
 def failure(target: object, error: BaseException) -> dict[str, Any]:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 5.0
 """How long tidying up may take after the first signal."""
 
+PATIENCE_SECONDS = 1.0
+"""After this long without an end, whoever pressed a key is told that something is going on."""
+
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -66,7 +69,9 @@ class Runner:
         if self._caught is not None:
             self._leave_now(number)
         self._caught = number
-        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._leave_now, number)
+        loop = asyncio.get_running_loop()
+        loop.call_later(PATIENCE_SECONDS, self._news.warn, "tidying up; once more ends at once")
+        loop.call_later(GRACE_SECONDS, self._leave_now, number)
         task.cancel()
 
     def _leave_now(self, number: signal.Signals) -> None:

@@ -29,11 +29,13 @@ from asyncjobs.cli.text import plain, size
 
 _COPY_BYTES = 1024 * 1024
 
+KEPT = "Partial files are kept; run the same command again to go on."
+
 MOST_WAITING = 1_000
 """Events waiting for a slow reader of standard output before progress is left out."""
 
 
-@command("download", short_help="Download one archive, or one file out of it.")
+@command("download", short_help="Download one archive, or one file out of it.", advice=KEPT)
 @click.argument("target", metavar="TARGET")
 @click.option(
     "--ref", metavar="REF", help="For a project: take the latest good pipeline of this branch or tag ..."
@@ -62,7 +64,7 @@ async def download(
 
     Examples:
         asyncjobs download group/app/-/jobs/8 -o app.zip
-        asyncjobs download group/app --ref main --job build -o - | bsdtar -x
+        asyncjobs download group/app --ref main --job build -o - | bsdtar -xf -
         asyncjobs download group/app/-/jobs/8 --member report/junit.xml -o -
     """
     async with session.client() as client:
@@ -176,7 +178,7 @@ async def _list_members(
 @command(
     "sync",
     short_help="Make a folder equal to the archives of many jobs.",
-    advice="Partial files are kept; run the same command again to go on.",
+    advice=KEPT,
 )
 @click.argument("targets", metavar="[TARGET...]", nargs=-1)
 @click.argument("dest", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))

@@ -42,7 +42,7 @@ SYNC_SECONDS = 3.0
 LEAST_BANDWIDTH = 1024 * 1024
 
 
-@command("demo", short_help="List, tail and sync on a fake GitLab: no account, no network.", advice="")
+@command("demo", short_help="List, tail and sync on a fake GitLab: no account, no network.")
 @click.option(
     "--dest",
     type=click.Path(file_okay=False, path_type=Path),

@@ -137,7 +137,7 @@ def _pattern(
         raise click.BadParameter(f"not a regular expression: {error}", ctx, param) from None
 
 
-@command("tail", short_help="Follow the logs of many jobs together until they end.", advice="")
+@command("tail", short_help="Follow the logs of many jobs together until they end.")
 @targets_argument()
 @click.option("--name", metavar="GLOB", help="Only jobs whose name matches, such as 'test*'.")
 @click.option("--stage", metavar="GLOB", help="Only jobs whose stage matches.")

@@ -14,7 +14,7 @@ from asyncjobs.cli.framework import Session, command, json_option, quiet_server_
 Generation = Literal["9.1", "18", "19.5"]
 
 
-@command("fake-server", short_help="Serve a fake GitLab with a small busy world.", advice="")
+@command("fake-server", short_help="Serve a fake GitLab with a small busy world.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",

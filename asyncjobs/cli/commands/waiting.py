@@ -39,7 +39,7 @@ class Result:
         return self.value is not None and self.value.status in {"success", "skipped"}
 
 
-@command("wait", short_help="Wait until jobs or pipelines end; the exit code tells how.", advice="")
+@command("wait", short_help="Wait until jobs or pipelines end; the exit code tells how.")
 @targets_argument()
 @click.option("--ref", metavar="REF", help="For a project: its latest pipeline of this branch or tag.")
 @click.option(

@@ -119,15 +119,29 @@ def test_a_destination_that_is_a_file(asyncjobs_command: Command, shop: FakeGitL
     assert len(shop.requests) == 0
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_destination_that_is_not_writable(asyncjobs_command: Command, shop: FakeGitLab) -> None:
-    """A folder without permission is said before anything is asked of the server."""
-    locked = asyncjobs_command.folder / "locked"
-    locked.mkdir(mode=0o500)
-    done = asyncjobs_command("sync", "shop/web", str(locked / "out"))
+    """A folder that cannot be made is said before anything is asked of the server, to root as well."""
+    parent = asyncjobs_command.folder / "locked"
+    parent.mkdir(mode=0o500)
+    folder = "/proc/out" if os.geteuid() == 0 else str(parent / "out")
+    done = asyncjobs_command("sync", "shop/web", folder)
     assert done.code == 1
-    assert "locked" in done.err
+    assert folder in done.err
+    assert done.err.count("\n") == 1
     assert len(shop.requests) == 0
+
+
+def test_a_lock_makes_the_same_files_elsewhere(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """What one folder's lock names is fetched into another, byte for byte."""
+    first = asyncjobs_command("sync", "shop/web", "shop/api", "one", "--write-lock", "files.lock")
+    assert first.code == 0
+    second = asyncjobs_command("sync", "two", "--from-lock", "files.lock")
+    assert second.code == 0
+    folders = [asyncjobs_command.folder / name for name in ("one", "two")]
+    files = [{path.name: path.read_bytes() for path in folder.rglob("*.zip")} for folder in folders]
+    assert files[0] == files[1]
+    assert len(files[0]) == 2
+    assert asyncjobs_command("sync", "three").code == 2
 
 
 def test_a_stopped_sync_says_how_to_go_on(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:

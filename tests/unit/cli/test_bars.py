@@ -66,6 +66,11 @@ def test_a_download_that_starts_over_is_no_error() -> None:
             ),
         ),
         (
+            asyncjobs.SyncReport(downloaded=[outcome(size=4096)], bytes_received=1024),
+            False,
+            "1 downloaded (4.0 KiB, 1.0 KiB received), 0 unchanged",
+        ),
+        (
             asyncjobs.SyncReport(skipped=[outcome(reason="dry_run"), outcome(reason="none")]),
             True,
             "would download 1 archive (2.0 KiB), 0 unchanged, 1 skipped (1 none)",

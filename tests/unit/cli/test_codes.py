@@ -14,6 +14,7 @@ FORBIDDEN = asyncjobs.ForbiddenError("403 Forbidden", status=403)
 MISSING = asyncjobs.NotFoundError(
     "404 Project Not Found", status=404, method="GET", url="https://g/api/v4/projects/1"
 )
+NOT_NOW = asyncjobs.ForbiddenError("403", status=403, message="403 Forbidden - Job is not retryable")
 FULL = asyncjobs.DiskFullError("/data: no space left")
 DOWN = asyncjobs.ServerError("502 Bad Gateway", status=502, request_id="01ABC")
 
@@ -44,6 +45,7 @@ def test_code_of_one_error(error: BaseException, code: ExitCode) -> None:
         ([FORBIDDEN], 0, ExitCode.NOT_AUTHORISED),
         ([FORBIDDEN], 3, ExitCode.FAILED),
         ([FORBIDDEN, MISSING], 0, ExitCode.FAILED),
+        ([NOT_NOW], 0, ExitCode.FAILED),
         ([UNAUTHORISED, MISSING], 3, ExitCode.NOT_AUTHORISED),
         ([MISSING, FULL], 3, ExitCode.DISK_FULL),
         ([None], 3, ExitCode.FAILED),
@@ -65,6 +67,12 @@ def test_an_explanation_of_many_attempts_counts_them() -> None:
     """How often it was tried is said; the parameters of a listing are left out."""
     error = asyncjobs.ConnectError("refused", method="GET", url="https://g/jobs?per_page=100", attempts=3)
     assert explain(error).startswith("refused [GET https://g/jobs, 3 times]; ")
+
+
+def test_a_job_that_cannot_is_no_question_of_rights() -> None:
+    """GitLab's 403 for a job in the wrong status is not explained with the token's scope."""
+    assert "scope" not in explain(NOT_NOW)
+    assert "scope" in explain(FORBIDDEN)
 
 
 def test_a_servers_request_id_is_passed_on() -> None:

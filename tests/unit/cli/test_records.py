@@ -26,6 +26,7 @@ def read(fields: dict[str, Any], **more: bool) -> dict[str, Any]:
 def test_a_job_has_gitlabs_names_and_a_target() -> None:
     """Every field is spelled as GitLab spells it; `target` names the job for the next command."""
     read_back = read(records.job(REF, job(created_at=NOW, tag_list=("docker",))))
+    assert list(read_back)[:4] == ["target", "id", "status", "name"]
     assert read_back["target"] == "shop/web/-/jobs/1042"
     assert read_back["status"] == "failed"
     assert read_back["created_at"] == "2026-05-01T12:00:00Z"
