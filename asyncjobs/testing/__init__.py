@@ -2,6 +2,9 @@
 
 It stands alone: nothing here uses the client, so one misreading cannot hide another. Names are
 imported when first used, so that loading the pytest plugin costs nothing.
+
+Start with `FakeGitLab`; README.md beside this file has a program to copy, the generations, the
+switches and the table of faults.
 """
 
 from __future__ import annotations

@@ -416,18 +416,18 @@ KINDS: dict[str, Kind] = {
     "fin_before": Kind("connection closed without an answer", _silent("fin")),
     "stall_headers": Kind("silence for ever instead of an answer", _silent("stall")),
     "reset_midbody": Kind(
-        "reset inside the body (after=bytes, framing=length|chunked|close)", _midbody("reset")
+        "reset inside the body (after=bytes, framing=length, chunked or close)", _midbody("reset")
     ),
     "fin_midbody": Kind(
-        "closed inside the body (after=bytes, framing=length|chunked|close)", _midbody("fin")
+        "closed inside the body (after=bytes, framing=length, chunked or close)", _midbody("fin")
     ),
     "stall_midbody": Kind("silence for ever inside the body (after=bytes, framing=)", _midbody("stall")),
     "drip": Kind("piece=1 byte, then pause=1.0 seconds, and so on", _drip),
     "slices": Kind("chunks of piece=1 byte at full speed", _slices),
     "delay": Kind("seconds=30 of silence before the answer", _delay),
     "close_after": Kind("the right answer, then the connection closes unannounced", _close_after),
-    "framing": Kind("the right answer in framing=close|chunked|length", _framing),
-    **{name: Kind(f"{text} (ending=fin|reset|stall)", _raw(data)) for name, (text, data) in _RAW.items()},
+    "framing": Kind("the right answer in framing=close, chunked or length", _framing),
+    **{name: Kind(f"{text} (ending=fin, reset or stall)", _raw(data)) for name, (text, data) in _RAW.items()},
     "redirect_foreign": Kind("redirect to another origin (location=, status=302)", _redirect(_foreign)),
     "redirect_downgrade": Kind(
         "redirect to http on the same host (status=302)",

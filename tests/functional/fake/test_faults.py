@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 import zlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 
+from asyncjobs import testing
 from asyncjobs.testing import FakeGitLab, FakeJob
 from asyncjobs.testing._fault_kinds import KINDS
 
@@ -281,3 +285,21 @@ async def test_close_after_leaves_a_stale_connection(gitlab: FakeGitLab) -> None
     writer.close()
     assert data.endswith(b'{"error":"404 Not Found"}')
     assert b"Connection: close" not in data
+
+
+README = Path(testing.__file__).with_name("README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_faults_is_current() -> None:
+    """Every name and its line stand in the README, and none that is gone."""
+    names = FakeGitLab().faults.names()
+    rows = README.partition("<!-- faults -->")[2].splitlines()[3:]
+    assert rows == [f"| `{name}` | {text} |" for name, text in names.items()]
+
+
+def test_the_program_in_the_readme_runs() -> None:
+    """What a reader copies works as it stands."""
+    program = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert program is not None
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program[1]], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
