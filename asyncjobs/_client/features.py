@@ -19,7 +19,7 @@ from asyncjobs._models import (
     TraceChunk,
     TraceCursor,
 )
-from asyncjobs._options import Scope, SyncOptions, TailOptions
+from asyncjobs._options import DEFAULT_TRACE_TEMPLATE, Scope, SyncOptions, TailOptions
 from asyncjobs._storage import Storage
 from asyncjobs._tail import TailStream, TraceStream
 
@@ -140,6 +140,50 @@ class FeatureMethods:
         Cancellation: leaving the context stops every tail; cursors are in the events that end a job.
         """
         return _tail.tail(self._api, self._api.each_target(targets), options=options)
+
+    async def save_traces(
+        self,
+        targets: Targets,
+        dest: StrPath,
+        *,
+        options: TailOptions | None = None,
+        path_template: str = DEFAULT_TRACE_TEMPLATE,
+        fsync: bool = True,
+        on_event: OnEvent | None = None,
+    ) -> SyncReport:
+        """Save the traces of jobs below *dest*, one file per job, exact bytes; again tomorrow only the new.
+
+        Jobs that are over are read to their end, running ones are followed to it; jobs that have not
+        started are in `skipped` unless `options.wait_for_start`. The folder may be that of a sync.
+
+        Args:
+            targets: References or their text forms, one or many: all jobs of each.
+            dest: A folder, made when it is missing.
+            options: `name`, `stage` and `scope` select, `max_open` bounds what is read at once.
+            path_template: Where a log goes below *dest*; the fields are those of `SyncOptions`.
+            fsync: Force files to the disk before they get their name.
+            on_event: Called with a `SyncEvent` as things happen; it must return at once.
+
+        Returns:
+            Every selected job in exactly one list of the report.
+
+        Raises:
+            DiskFullError: No space is left; finished files stay.
+            ManifestError: The folder is in use, or its record is unusable.
+            DestinationError: *dest* cannot be a folder.
+
+        Cancellation: finished files stay; the next run goes on with partial ones.
+        """
+        return await _tail.save_traces(
+            self._api,
+            self._storage,
+            self._api.each_target(targets),
+            dest,
+            options=options,
+            path_template=path_template,
+            fsync=fsync,
+            on_event=on_event,
+        )
 
     # -- archives ---------------------------------------------------------------------------------
 
