@@ -28,11 +28,12 @@ from asyncjobs._errors import (
     RedirectError,
     RequestError,
     ResponseError,
+    TruncatedBodyError,
 )
 from asyncjobs._models.calls import EndpointClass, Kind
 from asyncjobs._options import RetryPolicy, Timeouts
 from asyncjobs._protocol.answers import rate_facts, request_id, response_error, server_time, speaks_of_limits
-from asyncjobs._protocol.bodies import MAX_ERROR_BYTES, MAX_JSON_BYTES, OFF_LOOP_BYTES, BodyError
+from asyncjobs._protocol.bodies import MAX_ERROR_BYTES, MAX_JSON_BYTES, OFF_LOOP_BYTES, BodyError, CutBodyError
 from asyncjobs._protocol.redirects import FOLLOWED, RefusedRedirect, next_hop
 from asyncjobs._protocol.requests import Request
 from asyncjobs._protocol.urls import ApiRoot, parse_origin, safe_url
@@ -125,6 +126,10 @@ class Exchange:
             return await asyncio.get_running_loop().run_in_executor(self._decoding, read, data)
         except BodyError as error:
             reason = self._scrub(str(error))
+            cut = isinstance(error, CutBodyError) and body.framing == "close"
+        if cut:
+            # Only the content can tell that a body without framing was cut, and this one does.
+            raise TruncatedBodyError(reason, method=body.method, url=body.url)
         raise BadResponseError(
             reason,
             status=body.status,

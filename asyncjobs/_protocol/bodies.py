@@ -110,6 +110,7 @@ class Shape(Generic[T]):
         """Decode a whole body.
 
         Raises:
+            CutBodyError: The JSON breaks off.
             BodyError: Not JSON, or JSON of another shape; the message has the place and up to 200
                 characters of the body.
         """
@@ -117,7 +118,8 @@ class Shape(Generic[T]):
             return self.decoder.decode(body)
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
             problem = "nested too deeply" if isinstance(error, RecursionError) else printable(str(error))
-        raise BodyError(f"this is not the JSON of {self.what}: {problem}; it begins {excerpt(body)!r}")
+        kind = CutBodyError if "truncated" in problem else BodyError
+        raise kind(f"this is not the JSON of {self.what}: {problem}; it begins {excerpt(body)!r}")
 
 
 def excerpt(body: bytes) -> str:
