@@ -56,6 +56,8 @@ class Answer:
     body: bytes | Slice = b""
     headers: list[tuple[str, str]] = attrs.field(factory=list)
     framing: Framing = "length"
+    by_rails: bool = True
+    """False when Workhorse sends the body, which Rails then never sees and never hashes."""
 
     def header(self, name: str) -> str | None:
         """The first value of a header."""
@@ -134,7 +136,7 @@ def weak_etag(body: bytes) -> str:
 def through_rails(answer: Answer, method: str, headers: Mapping[str, str]) -> Answer:
     """Add the ETag and turn a matched conditional GET into 304, as Rack's two layers do."""
     validated = answer.header("ETag") is not None or answer.header("Last-Modified") is not None
-    if answer.status in (200, 201) and not validated and isinstance(answer.body, bytes):
+    if answer.status in (200, 201) and answer.by_rails and not validated and isinstance(answer.body, bytes):
         if answer.body:
             answer.put("ETag", weak_etag(answer.body))
             answer.put("Cache-Control", "max-age=0, private, must-revalidate")

@@ -14,7 +14,6 @@ from asyncjobs.testing._answers import (
     BINARY,
     EMPTY_JSON_ETAG,
     Answer,
-    Slice,
     error,
     json_answer,
     message,
@@ -121,9 +120,10 @@ def _member(call: Call, job: FakeJob, *, sniffed: bool) -> Answer:
         # Workhorse answers, not Rails: plain text, Go's http.NotFound.
         return text_answer(404, "404 page not found\n", "text/plain; charset=utf-8")
     kind = _sniff(data) if sniffed else mimetypes.guess_type(path)[0] or BINARY
-    name = path.rpartition("/")[2].replace('"', '\\"')
-    answer = Answer(200, Slice(StoredArchive(data), 0, len(data)))
-    answer.headers = [("Content-Type", kind), ("Content-Disposition", f'attachment; filename="{name}"')]
+    name = "".join(sign if sign.isprintable() else "_" for sign in path.rpartition("/")[2])
+    quoted = name.replace('"', '\\"')
+    answer = Answer(200, data, by_rails=False)
+    answer.headers = [("Content-Type", kind), ("Content-Disposition", f'attachment; filename="{quoted}"')]
     mode = call.settings.etag_mode(call.rules)
     if mode == "strong":
         answer.put("ETag", f'"{hashlib.sha256(f"{archive.sha256}:{path}".encode()).hexdigest()}"')

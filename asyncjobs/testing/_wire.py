@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 import attrs
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from asyncjobs.testing._answers import Answer
 from asyncjobs.testing._time import FakeClock
@@ -49,6 +49,8 @@ async def send(
     """Send an answer; *sent* hears of every piece of the body."""
     if delivery.stall_first:
         await clock.sleep(delivery.stall_first)
+    if answer.framing == "chunked" and request.version < HttpVersion11:
+        answer.framing = "close"
     if answer.framing == "close" or delivery.stop_after is not None:
         await _send_raw(request, answer, delivery, clock, sent)
     response = web.StreamResponse(status=answer.status)
@@ -97,7 +99,7 @@ async def _send_raw(
     else:
         head.append("Connection: close")
     writer = request.writer
-    await writer.write("\r\n".join([*head, "", ""]).encode("latin-1"))
+    await writer.write("\r\n".join([*head, "", ""]).encode())
     for piece in [] if request.method == "HEAD" else _pieces(answer, delivery):
         framed = b"%x\r\n%b\r\n" % (len(piece), piece) if answer.framing == "chunked" else piece
         await writer.write(framed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import io
 import zipfile
@@ -192,6 +193,17 @@ async def test_single_files_know_no_range(call: Caller, done: FakeJob) -> None:
     assert got.headers["content-type"] == "text/plain; charset=utf-8"
     got = await call(path_of(done, "/artifacts/dir/%2e%2e/a.txt"))
     assert (got.status, got.body) == (400, b'{"message":"400 Bad request"}')
+
+
+async def test_single_files_are_compressed_like_any_text(call: Caller, done: FakeJob) -> None:
+    """Nginx gzips text when asked and weakens the strong ETag with it; binaries stay as they are."""
+    done.set_artifacts({"log.txt": b"line " * 100, "日本\n.bin": bytes(400)})
+    plain = await call(path_of(done, "/artifacts/log.txt"))
+    packed = await call(path_of(done, "/artifacts/log.txt"), Accept_Encoding="gzip")
+    assert (packed.headers["content-encoding"], gzip.decompress(packed.body)) == ("gzip", plain.body)
+    assert packed.headers["etag"] == f"W/{plain.headers['etag']}"
+    binary = await call(path_of(done, "/artifacts/%E6%97%A5%E6%9C%AC%0A.bin"), Accept_Encoding="gzip")
+    assert ("content-encoding" in binary.headers, len(binary.body)) == (False, 400)
 
 
 async def test_by_ref_means_the_newest_successful_pipeline(call: Caller, project: FakeProject) -> None:

@@ -51,6 +51,18 @@ async def test_it_reads_a_job_and_its_trace(served: FakeGitLab, client: gidgetla
     assert await client.getitem(f"{path}/trace") == "log of 0\n"
 
 
+@pytest.mark.parametrize("generation", ["18", "19.5"], indirect=True)
+async def test_it_reads_files_by_id_and_by_ref(
+    served: FakeGitLab, client: gidgetlab.aiohttp.GitLabAPI
+) -> None:
+    """A text file out of an archive, both ways."""
+    job = first(served)
+    job.set_artifacts({"dir/a.txt": "alpha"})
+    base = f"/projects/{job.project_id}/jobs"
+    assert await client.getitem(f"{base}/{job.id}/artifacts/dir/a.txt") == "alpha"
+    assert await client.getitem(f"{base}/artifacts/main/raw/dir/a.txt?job=job%200") == "alpha"
+
+
 async def test_it_presses_buttons(served: FakeGitLab, client: gidgetlab.aiohttp.GitLabAPI) -> None:
     """cancel, retry, play, erase and keep with the statuses it expects."""
     job = first(served)

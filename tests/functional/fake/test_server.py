@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 import ssl
 from pathlib import Path
@@ -118,6 +120,20 @@ async def test_requests_in_a_proxys_form_are_understood(gitlab: FakeGitLab) -> N
         ) as answer,
     ):
         assert (answer.status, (await answer.json())["username"]) == (200, "dev")
+
+
+async def test_http_1_0_gets_no_chunks(gitlab: FakeGitLab, job: FakeJob) -> None:
+    """An old proxy's request is answered until the connection ends."""
+    job.append_trace("x" * 1000)
+    host, port = gitlab.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"GET /api/v4{path_of(job, '/trace')} HTTP/1.0\r\nPRIVATE-TOKEN: {gitlab.token}\r\n"
+    writer.write(f"{head}Accept-Encoding: gzip\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    head_bytes, _, body = answer.partition(b"\r\n\r\n")
+    assert b"chunked" not in head_bytes
+    assert gzip.decompress(body) == b"x" * 1000
 
 
 def test_an_unknown_generation_is_refused() -> None:
