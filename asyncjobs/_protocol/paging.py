@@ -17,6 +17,9 @@ _MAX_OFFSET_PAGES = 10_000
 _MAX_KEYSET_PAGES = 1_000_000
 _SEEN_PAGES = 50
 
+_REL = re.compile(r';\s*rel\s*=\s*"?([^";,]+)"?', re.IGNORECASE)
+_NEXT = re.compile(r'\brel\s*=\s*"?[^";,]*\bnext\b', re.IGNORECASE)
+
 Query = tuple[tuple[str, str], ...]
 
 
@@ -28,7 +31,7 @@ def link_targets(header: str) -> dict[str, str]:
     """The targets of a `Link` header by relation (RFC 8288); malformed parts are passed over."""
     found: dict[str, str] = {}
     for target, parameters in re.findall(r"<([^>]*)>([^<]*)", header):
-        match = re.search(r';\s*rel\s*=\s*"?([^";,]+)"?', parameters)
+        match = _REL.search(parameters)
         if match:
             for rel in match[1].split():
                 found.setdefault(rel.lower(), target)
@@ -39,9 +42,13 @@ def next_position(headers: Mapping[str, str]) -> Query:
     """The query parameters that name the next page; empty on the last page.
 
     Raises:
-        PagingError: There is a next link without a position in it.
+        PagingError: There is a next link that is malformed or has no position in it: ending there
+            would lose every page that follows without a word.
     """
-    target = link_targets(headers.get("link", "")).get("next")
+    link = headers.get("link", "")
+    target = link_targets(link).get("next")
+    if target is None and _NEXT.search(link):
+        raise PagingError("the link to the next page is malformed")
     if target is None:
         page = headers.get("x-next-page", "").strip()
         return (("page", page),) if page.isascii() and page.isdigit() else ()

@@ -1,0 +1,170 @@
+"""Addresses: where the API is, what an origin is, and URLs that may be shown to anybody."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncjobs._errors import ConfigurationError
+from asyncjobs._protocol.urls import Origin, parse_api_root, parse_origin, printable, safe_url
+
+CANARY = "CANARY0123456789"
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint", "web"),
+    [
+        ("https://gitlab.example.com", "https://gitlab.example.com/api/v4/x", "https://gitlab.example.com"),
+        ("https://gitlab.example.com/", "https://gitlab.example.com/api/v4/x", "https://gitlab.example.com"),
+        (" https://GitLab.Example.com ", "https://gitlab.example.com/api/v4/x", "https://gitlab.example.com"),
+        (
+            "https://gitlab.example.com/api/v4",
+            "https://gitlab.example.com/api/v4/x",
+            "https://gitlab.example.com",
+        ),
+        (
+            "https://gitlab.example.com/api/v4/",
+            "https://gitlab.example.com/api/v4/x",
+            "https://gitlab.example.com",
+        ),
+        (
+            "https://gitlab.example.com:443",
+            "https://gitlab.example.com/api/v4/x",
+            "https://gitlab.example.com",
+        ),
+        (
+            "http://localhost:8080/gitlab",
+            "http://localhost:8080/gitlab/api/v4/x",
+            "http://localhost:8080/gitlab",
+        ),
+        ("https://[::1]:8443", "https://[::1]:8443/api/v4/x", "https://[::1]:8443"),
+    ],
+)
+def test_api_root(url: str, endpoint: str, web: str) -> None:
+    """The address of a GitLab is taken with or without `/api/v4`, relative root and default port."""
+    root = parse_api_root(url)
+    assert root.url("/x") == endpoint
+    assert root.web_url == web
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "scheme"),
+        ("gitlab.example.com", "did you mean https://gitlab.example.com"),
+        ("ftp://gitlab.example.com", "http or https"),
+        ("https://", "no host"),
+        ("https://gitlab.example.com:0", "port"),
+        ("https://gitlab.example.com:99999", "ort"),
+        ("https://[::1", "not the URL"),
+        (f"https://user:{CANARY}@gitlab.example.com", "pass a token instead"),
+        (f"https://gitlab.example.com?private_token={CANARY}", "before any"),
+        (f"https://gitlab.example.com#{CANARY}", "before any"),
+        ("https://gitlab.example.com/../admin", "odd path"),
+    ],
+)
+def test_wrong_urls(url: str, says: str) -> None:
+    """A URL that cannot be a GitLab's is refused with the reason, without the password in it."""
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        parse_api_root(url)
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ("https://a", "https://a:443", True),
+        ("https://A/x", "https://a/y?z", True),
+        ("http://a", "http://a:80", True),
+        ("http://a", "https://a", False),
+        ("https://a", "https://a:444", False),
+        ("https://a", "https://a.evil.com", False),
+        ("https://a", "https://a@evil.com", False),
+        ("https://a", "https://a.", False),
+    ],
+)
+def test_origins(left: str, right: str, same: bool) -> None:
+    """An origin is scheme, host and port, nothing less: a credential belongs to exactly one."""
+    assert (parse_origin(urlsplit(left)) == parse_origin(urlsplit(right))) is same
+
+
+def test_origin_text() -> None:
+    """An origin prints as people write it."""
+    assert str(Origin("https", "a", 443)) == "https://a"
+    assert str(Origin("http", "::1", 8080)) == "http://[::1]:8080"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://a/b?page=2&scope[]=failed", "https://a/b?page=2&scope[]=failed"),
+        ("https://u:p@a:8080/b", "https://a:8080/b"),
+        ("https://store/b?X-Amz-Signature=abc&page=1", "https://store/b?X-Amz-Signature=...&page=1"),
+        ("https://a/b#frag", "https://a/b"),
+        ("https://a/b?glpat-secret", "https://a/b?..."),
+        ("https://a/b?page=1;private_token=x", "https://a/b?page=..."),
+        ("https://a/b?page=1%26private_token%3Dx", "https://a/b?page=..."),
+        ("https://a/\x1b[2J", "https://a/ [2J"),
+        ("/relative?job=a", "/relative?job=a"),
+        ("user:password@host", "(not a URL)"),
+        ("https://[::1/x", "(not a URL)"),
+        ("https://[::1]:80/x", "https://[::1]:80/x"),
+    ],
+)
+def test_safe_urls(url: str, shown: str) -> None:
+    """What a URL says about the place is shown; userinfo, fragment and unknown values are not."""
+    assert safe_url(url) == shown
+
+
+ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
+
+
+@given(
+    before=ANY,
+    after=ANY,
+    place=st.sampled_from(["user", "password", "value", "lone", "fragment"]),
+    name=st.text(alphabet="abcdefghijklmnopqrstuvwxyz_-", min_size=1, max_size=8),
+)
+def test_no_secret_in_a_shown_url(before: str, after: str, place: str, name: str) -> None:
+    """A secret in userinfo, in an unknown parameter, alone in the query or in the fragment is not shown."""
+    secret = quote(before, safe="") + CANARY + quote(after, safe="")
+    url = {
+        "user": f"https://{secret}:x@host/path?page=1",
+        "password": f"https://u:{secret}@host/path?page=1",
+        "value": f"https://host/path?page=1&x{name}={secret}&sort=asc",
+        "lone": f"https://host/path?{secret}",
+        "fragment": f"https://host/path?page=1#{secret}",
+    }[place]
+    shown = safe_url(url)
+    assert CANARY not in shown
+    assert "host/path" in shown
+
+
+@given(st.text())
+def test_any_url_can_be_shown(text: str) -> None:
+    """No text makes `safe_url` fail or drive a terminal."""
+    shown = safe_url(text)
+    assert shown.isprintable()
+    assert len(shown) <= 500
+
+
+@given(st.text(), st.integers(3, 300))
+def test_printable(text: str, limit: int) -> None:
+    """The result is one line of printable characters within the limit, and plain text is left alone."""
+    shown = printable(text, limit=limit)
+    assert shown.isprintable()
+    assert len(shown) <= limit
+    plain = " ".join("".join(c for c in text if c.isalnum()).split())
+    if len(plain) <= limit:
+        assert printable(plain, limit=limit) == plain
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[31mred\x1b[0m", "a\r\nb", "a\u202eb", "a\x9b2Jb", "a\x00b", "a\u2028b"]
+)
+def test_printable_drops_what_drives_a_terminal(text: str) -> None:
+    """Escapes, line ends, bidi overrides and C1 controls become spaces."""
+    assert not set("\x1b\r\n\u202e\x9b\x00\u2028") & set(printable(text))
