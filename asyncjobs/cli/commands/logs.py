@@ -192,6 +192,7 @@ async def tail(
     ordered: bool,
     wait_for_start: bool,
     interval: float | None,
+    settle: float | None,
     max_open: int | None,
     exit_status: bool,
     as_json: bool,
@@ -210,6 +211,8 @@ async def tail(
     more: dict[str, Any] = {}
     if interval is not None:
         more |= {"min_interval": interval, "max_interval": max(interval, 60.0)}
+    if settle is not None:
+        more["settle"] = settle
     if max_open is not None:
         more["max_open"] = max_open
     try:

@@ -1,7 +1,12 @@
-"""The command as a process of its own, against a FakeGitLab in a thread of the test."""
+"""The command against a FakeGitLab in a thread of the test: in this process, or as one of its own.
+
+In this process it is quick, and its coverage is seen; signals, pipes and files need a real one.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -9,10 +14,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+from unittest import mock
 
 import attrs
 import pytest
 
+from asyncjobs.cli.app import main
 from asyncjobs.testing import FakeGitLab
 
 ROOT = Path(__file__).parents[3]
@@ -75,7 +82,22 @@ class Command:
         return process
 
     def __call__(self, *arguments: str, stdin: str = "", **more: str) -> Done:
-        """Run the command to its end."""
+        """Run the command to its end in this process."""
+        out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+        err = io.StringIO()
+        with (
+            mock.patch.dict(os.environ, self.environment(more), clear=True),
+            mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = main(arguments)
+        assert isinstance(out.buffer, io.BytesIO)
+        return Done(code, out.buffer.getvalue(), err.getvalue())
+
+    def process(self, *arguments: str, stdin: str = "", **more: str) -> Done:
+        """Run the command to its end as a process."""
         return self.finish(self.start(*arguments, stdout=subprocess.PIPE, **more), stdin=stdin)
 
     @staticmethod

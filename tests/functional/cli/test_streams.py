@@ -58,8 +58,9 @@ def test_a_reader_that_leaves(asyncjobs_command: Command, fake_gitlab: FakeGitLa
 def test_a_trace_is_exact_in_a_pipe(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     """Every byte of a log reaches a pipe, and nothing else does."""
     job = next(iter(shop.jobs.values()))
-    done = asyncjobs_command("trace", f"shop/web/-/jobs/{job.id}")
-    assert (done.code, done.out, done.err) == (0, LOG, "")
+    for run in (asyncjobs_command, asyncjobs_command.process):
+        done = run("trace", f"shop/web/-/jobs/{job.id}")
+        assert (done.code, done.out, done.err) == (0, LOG, "")
 
 
 def test_a_big_trace_is_exact_in_a_file(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
@@ -115,7 +116,7 @@ def test_a_terminal_gets_no_escape_but_colours(asyncjobs_command: Command, fake_
 def test_a_tail_of_several_jobs(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     """Lines of all jobs come with their job in front; coming and going is said on standard error."""
     jobs = [f"{job.pipeline.project.full_path}/-/jobs/{job.id}" for job in shop.jobs.values()]
-    done = asyncjobs_command("tail", *jobs, "--interval", "0.1")
+    done = asyncjobs_command("tail", *jobs, "--settle", "0")
     assert done.code == 0
     assert sum(line.endswith("│ first") for line in done.out.decode().split("\n")) == 4
     assert {line.split()[0] for line in done.err.splitlines()} == {"+", "-"}
@@ -125,9 +126,7 @@ def test_a_tail_of_several_jobs(asyncjobs_command: Command, shop: FakeGitLab) ->
 def test_a_tail_as_json(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     """Each event is a line: started, the lines, finished with a cursor."""
     job = next(iter(shop.jobs.values()))
-    done = asyncjobs_command(
-        "tail", f"shop/web/-/jobs/{job.id}", "--json", "--exit-status", "--interval", "0.1"
-    )
+    done = asyncjobs_command("tail", f"shop/web/-/jobs/{job.id}", "--json", "--exit-status", "--settle", "0")
     events = [json.loads(line) for line in done.lines]
     assert [event["event"] for event in events] == ["started", "line", "line", "line", "finished"]
     assert events[1]["text"] == "first"
@@ -180,7 +179,7 @@ def test_completion_scripts(asyncjobs_command: Command) -> None:
     """Each shell gets a script, and the script's question is answered."""
     for shell in ("bash", "zsh", "fish"):
         assert b"_ASYNCJOBS_COMPLETE" in asyncjobs_command("completion", shell).out
-    done = asyncjobs_command(
+    done = asyncjobs_command.process(
         _ASYNCJOBS_COMPLETE="bash_complete", COMP_WORDS="asyncjobs jobs --scope fa", COMP_CWORD="3"
     )
     assert done.out == b"plain,failed\n"
