@@ -22,6 +22,9 @@ UNKNOWN_CAP: Final = 15.0
 DRIFT: Final = 0.03
 """How much longer than its rhythm a beat may take, as a part of it."""
 
+PATIENT_POLLS: Final = 12
+"""Empty polls after which that cap no longer holds: the job is silent, not unknown."""
+
 STRETCH: Final = 1.5
 MAX_ERROR_DELAY: Final = 60.0
 PROBE_EVERY: Final = 6
@@ -124,7 +127,10 @@ class Pace:
     def _next(self, now: float) -> float:
         """Seconds until it is worth asking again, before limits."""
         if self._push is None or self._period is None:
-            return min(UNKNOWN_CAP, self._min * STRETCH**self._empty) * self._chance.uniform(0.9, 1.1)
+            stretched = self._min * STRETCH ** min(self._empty, 30)
+            if self._empty <= PATIENT_POLLS:
+                stretched = min(UNKNOWN_CAP, stretched)
+            return min(self._max, stretched) * self._chance.uniform(0.9, 1.1)
         early, late = self._push
         period = self._period
         jitter = self._chance.uniform(0.0, min(1.0, 0.03 * period))

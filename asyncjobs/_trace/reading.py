@@ -269,9 +269,8 @@ class Answer:
         self._limited = ask.offset is not None and status == 200
         self._mode = self._first_mode(headers)
 
-    @property
-    def is_settled(self) -> bool:
-        """The rest of the body cannot matter; the exchange may be closed."""
+    def settled(self) -> bool:
+        """Whether the rest of the body cannot matter, so that the exchange may be closed."""
         return self._mode is _Mode.IGNORE
 
     @property

@@ -15,6 +15,7 @@ from asyncjobs._models import DownloadProgress, PipelineRef, SyncEvent, SyncFini
 from asyncjobs._options import TailOptions
 from asyncjobs._storage import Storage
 from asyncjobs._tail import save_traces
+from asyncjobs._tail.many import Targets
 from asyncjobs.testing import FakeGitLab, FakePipeline
 from tests.functional.tail.conftest import Connect
 
@@ -35,18 +36,11 @@ async def world(
         yield gitlab, gitlab.add_project("group/app").add_pipeline("main"), api
 
 
-async def save(api: Api, target: object, dest: Path, **options: object) -> SyncReport:
+async def save(api: Api, targets: Targets, dest: Path) -> SyncReport:
     """One run, with a disk of its own."""
     storage = Storage()
     try:
-        return await save_traces(
-            api,
-            storage,
-            target,
-            dest,
-            options=TailOptions(**options),
-            fsync=False,  # type: ignore[arg-type]
-        )
+        return await save_traces(api, storage, targets, dest, fsync=False)
     finally:
         await storage.aclose()
 
