@@ -123,6 +123,7 @@ async def test_it_can_be_entered_again_and_must_not_be_entered_twice() -> None:
         with pytest.raises(RuntimeError, match="serving already"):
             await gitlab.start()
     stopped = gitlab.clock.time()
+    assert stopped >= gitlab.user.created_at + 100
     await asyncio.sleep(100)
     assert gitlab.clock.time() == stopped
     async with gitlab:
