@@ -11,7 +11,7 @@ import asyncio
 import errno
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
@@ -132,6 +132,31 @@ async def joined(future: asyncio.Future[Any]) -> None:
         raise cancelled
 
 
+async def made_whole(making: Coroutine[Any, Any, T], undo: Callable[[T], Awaitable[object]]) -> T:
+    """Let something be made to its end, and undo it when the caller was cancelled meanwhile.
+
+    For what would be lost between being made and being returned: a lock, a claim, an open file.
+
+    Args:
+        making: Makes it.
+        undo: Takes it back.
+
+    Cancellation: delivered once what was made is undone.
+    """
+    task = asyncio.ensure_future(making)
+    try:
+        await joined(task)
+    except asyncio.CancelledError:
+        if not task.cancelled() and task.exception() is None:
+            await joined(asyncio.ensure_future(_awaited(undo(task.result()))))
+        raise
+    return task.result()
+
+
+async def _awaited(waiting: Awaitable[object]) -> None:
+    await waiting
+
+
 def translate(error: OSError | sqlite3.Error) -> AsyncJobsError:
     """The error of this package for one of the system's."""
     if isinstance(error, sqlite3.Error):
@@ -147,4 +172,4 @@ def translate(error: OSError | sqlite3.Error) -> AsyncJobsError:
     return DestinationError(f"cannot use{where}: {what}")
 
 
-__all__ = ["DISK_THREADS", "Hops", "StoppedError", "joined", "translate"]
+__all__ = ["DISK_THREADS", "Hops", "StoppedError", "joined", "made_whole", "translate"]

@@ -20,7 +20,7 @@ import msgspec
 
 from asyncjobs._errors import AsyncJobsError
 from asyncjobs._storage.files import Folder, Writer
-from asyncjobs._storage.hops import joined
+from asyncjobs._storage.hops import joined, made_whole
 
 GATHER_BYTES = 1024 * 1024
 """Network chunks are gathered to this before a hop into a thread: a hop costs about as much as
@@ -273,22 +273,32 @@ async def claim_part(folder: Folder, name: str, key: str) -> Part:
     Raises:
         DestinationError: The folder cannot be written.
 
-    Cancellation: a file just made is left beside its record, to be found by the next claim.
+    Cancellation: what was claimed is released again.
     """
+    return await made_whole(_claim(folder, name, key), Part.release)
+
+
+async def _claim(folder: Folder, name: str, key: str) -> Part:
+    data = _data_name(name)
+    _live.add(data)
+    try:
+        return await _claim_as(data, folder, name, key)
+    except BaseException:
+        _live.discard(data)
+        raise
+
+
+async def _claim_as(data: str, folder: Folder, name: str, key: str) -> Part:
     found = await _read_record(folder, name)
     if found is not None and not _claimable(found):
         # Somebody is writing: stay out of the way, with a file that is not resumed.
-        data = _data_name(name)
-        _live.add(data)
         return Part(folder, name, None, data, await folder.create(data))
     if found is not None:
-        if found.key == key and found.validator and (part := await _take_over(folder, name, found)):
+        if found.key == key and found.validator and (part := await _take_over(data, folder, name, found)):
             return part
         await folder.remove(found.data)
         if found.following:
             await folder.remove(found.following)
-    data = _data_name(name)
-    _live.add(data)
     record = PartRecord(key=key, data=data, owner=whoami())
     # The record first: a data file without one could not be told from somebody's own.
     await _write_record(folder, name, record)
@@ -305,15 +315,13 @@ async def forget_part(folder: Folder, name: str) -> None:
         await folder.remove(_record_name(name))
 
 
-async def _take_over(folder: Folder, name: str, found: PartRecord) -> Part | None:
-    data = _data_name(name)
+async def _take_over(data: str, folder: Folder, name: str, found: PartRecord) -> Part | None:
     old = found.data
     if await folder.facts(old) is None and found.following:
         old = found.following  # a process died between the two steps below
     await _write_record(folder, name, attrs.evolve(found, data=old, following=data))
     if not await folder.rename(old, data):
         return None
-    _live.add(data)
     record = attrs.evolve(found, data=data, following="", owner=whoami())
     await _write_record(folder, name, record)
     return Part(folder, name, record, data, await folder.reopen(data))

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from asyncjobs._storage.destination import open_destination
 from asyncjobs._storage.files import DiskFiles, DiskFolder, Files, Folder, ReadAt
-from asyncjobs._storage.hops import Hops
+from asyncjobs._storage.hops import Hops, made_whole
 from asyncjobs._storage.roots import Root, open_root
 from asyncjobs._storage.unpack import Extractable, remove_tree, unpack_into
 
@@ -50,9 +50,10 @@ class Storage:
             ManifestError: In use by another process, damaged, or of a newer release.
             DestinationError: Not a folder, or not permitted.
         """
-        return await open_root(
+        opening = open_root(
             self._hops, self._record_hops, self._files, Path(path), durable=durable, read_only=read_only
         )
+        return await made_whole(opening, Root.aclose)
 
     async def unpack(
         self,
