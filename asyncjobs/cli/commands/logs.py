@@ -168,6 +168,7 @@ def _pattern(
 @click.option("--ordered", is_flag=True, help="One job after the other instead of all merged.")
 @click.option("--wait-for-start", is_flag=True, help="Wait for manual and scheduled jobs too.")
 @click.option("--interval", type=SPAN, help="Shortest time between two looks at one job.")
+@click.option("--settle", type=SPAN, help="How long to look for last lines after a job's end (default 10s).")
 @click.option(
     "--max-open",
     metavar="N",
