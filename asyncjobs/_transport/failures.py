@@ -31,6 +31,14 @@ class ForbiddenAddress(OSError):  # noqa: N818 -- passes through aiohttp, which 
     """A name from a redirect resolves to an address we do not go to."""
 
 
+class Unanswered(aiohttp.ClientError):  # noqa: N818 -- a wrapper on the way through aiohttp; never leaves this room
+    """A connection that broke after a request that must not be sent again."""
+
+    def __init__(self, error: aiohttp.ClientOSError | aiohttp.ServerDisconnectedError) -> None:
+        super().__init__()
+        self.error = error
+
+
 def translate(error: BaseException, *, method: str, url: str) -> RequestError:
     """Our error for one of aiohttp's or the socket's: the same meaning, no more text than is safe.
 
@@ -39,7 +47,7 @@ def translate(error: BaseException, *, method: str, url: str) -> RequestError:
         method: Upper case.
         url: Already safe to print.
     """
-    cls, reason = _meaning(error)
+    cls, reason = _meaning(error.error if isinstance(error, Unanswered) else error)
     return cls(reason, method=method, url=url)
 
 

@@ -20,7 +20,7 @@ from yarl import URL
 from asyncjobs._errors import RequestError
 from asyncjobs._models.calls import Lane
 from asyncjobs._options import Timeouts
-from asyncjobs._transport.failures import translate
+from asyncjobs._transport.failures import Unanswered, translate
 from asyncjobs._transport.network import GuardedResolver, Proxies
 
 _READ_BUFFER_BYTES = {Lane.CONTROL: 64 * 1024, Lane.TAIL: 64 * 1024, Lane.BULK: 256 * 1024}
@@ -147,6 +147,7 @@ class Transport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 auto_decompress=False,
+                middlewares=(_sent_once,) if fresh else (),
                 read_bufsize=_READ_BUFFER_BYTES[lane],
             )
         return session
@@ -157,6 +158,19 @@ class Transport:
         for session in sessions:
             await session.close()
         await self._resolver.close()
+
+
+async def _sent_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a DELETE again, which it does when the peer closes without an answer."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        broken = Unanswered(error)
+    raise broken
 
 
 def _timeout(*, total: float | None, connect: float | None, idle: float | None) -> aiohttp.ClientTimeout:
