@@ -250,7 +250,7 @@ OUR_CLOCK = NOW + 5_000.0  # ours is wrong; the answer's own Date counts
     ids=repr,
 )
 def test_what_headers_say(headers: dict[str, str], facts: RateFacts) -> None:
-    """Seconds, dates, resets, garbage and contradictions: each is read against the answer's Date or ignored."""
+    """Seconds, dates, resets, garbage and contradictions: read against the answer's Date or ignored."""
     assert rate_facts({"date": DATE, **headers}, now=OUR_CLOCK) == facts
     assert speaks_of_limits(headers) or facts == RateFacts()
 
