@@ -18,7 +18,7 @@ from asyncjobs.testing._answers import HTML, JSON, TEXT, Answer, Slice, http_dat
 from asyncjobs.testing._archives import Member
 from asyncjobs.testing._call import Call
 from asyncjobs.testing._faults import Kind, Options, Plan
-from asyncjobs.testing._wire import Delivery
+from asyncjobs.testing._wire import Sending
 
 _PHRASES = {
     400: "400 Bad request",
@@ -94,7 +94,7 @@ def _endpoint_limit(_: Call, options: Options) -> Plan:
 
 
 def _exhausted(call: Call, options: Options) -> Plan:
-    def change(answer: Answer, _: Delivery) -> None:
+    def change(answer: Answer, _: Sending) -> None:
         answer.put("RateLimit-Limit", "2000")
         answer.put("RateLimit-Observed", "2000")
         answer.put("RateLimit-Remaining", options.text("remaining", "0"))
@@ -175,7 +175,7 @@ def _short(_: Call, options: Options) -> Plan:
 
 def _gzipped(damage: Callable[[bytes], bytes]) -> Callable[[Call, Options], Plan]:
     def build(_: Call, options: Options) -> Plan:
-        def change(answer: Answer, __: Delivery) -> None:
+        def change(answer: Answer, __: Sending) -> None:
             body = answer.body if isinstance(answer.body, bytes) else answer.body.read(0, len(answer.body))
             if answer.header("Content-Encoding") != "gzip":
                 body = gzip.compress(body, compresslevel=1, mtime=0)
@@ -189,7 +189,7 @@ def _gzipped(damage: Callable[[bytes], bytes]) -> Callable[[Call, Options], Plan
 
 
 def _bomb(_: Call, options: Options) -> Plan:
-    def change(answer: Answer, __: Delivery) -> None:
+    def change(answer: Answer, __: Sending) -> None:
         answer.body = gzip.compress(
             b"[" + bytes(options.whole("size", 64 * 1024 * 1024)).replace(b"\0", b" "), 9
         )
@@ -201,7 +201,7 @@ def _bomb(_: Call, options: Options) -> Plan:
 
 def _encoding(_: Call, options: Options) -> Plan:
     name = options.text("encoding", "br")
-    return Plan(wire=lambda answer, _delivery: answer.put("Content-Encoding", name))
+    return Plan(wire=lambda answer, _sending: answer.put("Content-Encoding", name))
 
 
 # -- the wire ----------------------------------------------------------------
@@ -213,9 +213,9 @@ def _silent(ending: str) -> Callable[[Call, Options], Plan]:
 
 def _midbody(ending: str) -> Callable[[Call, Options], Plan]:
     def build(_: Call, options: Options) -> Plan:
-        def change(answer: Answer, delivery: Delivery) -> None:
-            delivery.stop_after = options.whole("after", len(answer.body) // 2)
-            delivery.stop_with = ending
+        def change(answer: Answer, sending: Sending) -> None:
+            sending.stop_after = options.whole("after", len(answer.body) // 2)
+            sending.stop_with = ending
             framing = options.text("framing", answer.framing)
             answer.framing = (
                 "close" if framing == "close" else "chunked" if framing == "chunked" else "length"
@@ -227,37 +227,37 @@ def _midbody(ending: str) -> Callable[[Call, Options], Plan]:
 
 
 def _drip(_: Call, options: Options) -> Plan:
-    def change(_answer: Answer, delivery: Delivery) -> None:
-        delivery.piece = options.whole("piece", 1)
-        delivery.pause = options.number("pause", 1.0)
+    def change(_answer: Answer, sending: Sending) -> None:
+        sending.piece = options.whole("piece", 1)
+        sending.pause = options.number("pause", 1.0)
 
     return Plan(wire=change)
 
 
 def _slices(_: Call, options: Options) -> Plan:
-    def change(answer: Answer, delivery: Delivery) -> None:
+    def change(answer: Answer, sending: Sending) -> None:
         answer.framing = "chunked"
-        delivery.piece = options.whole("piece", 1)
+        sending.piece = options.whole("piece", 1)
 
     return Plan(wire=change)
 
 
 def _delay(_: Call, options: Options) -> Plan:
-    def change(_answer: Answer, delivery: Delivery) -> None:
-        delivery.stall_first = options.number("seconds", 30.0)
+    def change(_answer: Answer, sending: Sending) -> None:
+        sending.stall_first = options.number("seconds", 30.0)
 
     return Plan(wire=change)
 
 
 def _close_after(_: Call, __: Options) -> Plan:
-    def change(_answer: Answer, delivery: Delivery) -> None:
-        delivery.close_after = True
+    def change(_answer: Answer, sending: Sending) -> None:
+        sending.close_after = True
 
     return Plan(wire=change)
 
 
 def _framing(_: Call, options: Options) -> Plan:
-    def change(answer: Answer, _delivery: Delivery) -> None:
+    def change(answer: Answer, _sending: Sending) -> None:
         kind = options.text("framing", "close")
         answer.framing = "chunked" if kind == "chunked" else "length" if kind == "length" else "close"
 
@@ -328,7 +328,7 @@ def _userinfo(call: Call, _: Options) -> str:
 
 
 def _foreign_next(_: Call, options: Options) -> Plan:
-    def change(answer: Answer, __: Delivery) -> None:
+    def change(answer: Answer, __: Sending) -> None:
         link = answer.header("Link") or ""
         host = options.text("location", "https://elsewhere.invalid")
         answer.put("Link", re.sub(r"<https?://[^/>]+", f"<{host}", link))
@@ -337,7 +337,7 @@ def _foreign_next(_: Call, options: Options) -> Plan:
 
 
 def _same_next(call: Call, _: Options) -> Plan:
-    return Plan(wire=lambda answer, _delivery: answer.put("Link", f'<{_own(call)}>; rel="next"'))
+    return Plan(wire=lambda answer, _sending: answer.put("Link", f'<{_own(call)}>; rel="next"'))
 
 
 # -- ranges ------------------------------------------------------------------
@@ -345,7 +345,7 @@ def _same_next(call: Call, _: Options) -> Plan:
 
 def _partial(change: Callable[[Answer, Options], None]) -> Callable[[Call, Options], Plan]:
     def build(_: Call, options: Options) -> Plan:
-        def apply(answer: Answer, __: Delivery) -> None:
+        def apply(answer: Answer, __: Sending) -> None:
             if answer.status == 206:
                 change(answer, options)
 

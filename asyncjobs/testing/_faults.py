@@ -14,7 +14,7 @@ import attrs
 from asyncjobs.testing._answers import Answer
 from asyncjobs.testing._call import Call, Origin, RecordedRequest
 from asyncjobs.testing._log import Where, matches
-from asyncjobs.testing._wire import Delivery
+from asyncjobs.testing._wire import Sending
 
 Option = str | int | float | bytes | bool | None
 
@@ -33,7 +33,7 @@ class Plan:
     """Request headers the server does not notice."""
     app: Callable[[Answer], None] | None = None
     """Changes the route's answer before ETag and gzip."""
-    wire: Callable[[Answer, Delivery], None] | None = None
+    wire: Callable[[Answer, Sending], None] | None = None
     """Changes the finished answer and how it is sent."""
 
 

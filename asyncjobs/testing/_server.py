@@ -36,8 +36,7 @@ from asyncjobs.testing._router import dispatch
 from asyncjobs.testing._settings import Delivery, Settings, TraceMode
 from asyncjobs.testing._storage import answer_storage
 from asyncjobs.testing._time import FakeClock, LoopClock
-from asyncjobs.testing._wire import Delivery as WireDelivery
-from asyncjobs.testing._wire import send, write_raw
+from asyncjobs.testing._wire import Sending, send, write_raw
 from asyncjobs.testing._world import World
 
 _ROUTES = [
@@ -273,9 +272,9 @@ class FakeGitLab(World):
         if plan.raw is not None:
             await write_raw(request, plan.raw, plan.ending)
         answer = self._answer(call, origin, plan)
-        delivery = WireDelivery()
+        sending = Sending()
         if plan.wire is not None:
-            plan.wire(answer, delivery)
+            plan.wire(answer, sending)
         self.requests.update(record.number, status=answer.status)
         total = 0
 
@@ -284,7 +283,7 @@ class FakeGitLab(World):
             total += count
             self.requests.update(record.number, sent=total)
 
-        return await send(request, answer, delivery, self.clock, sent)
+        return await send(request, answer, sending, self.clock, sent)
 
     def _record(self, request: web.BaseRequest, origin: Origin, body: bytes) -> RecordedRequest:
         raw = request.raw_path

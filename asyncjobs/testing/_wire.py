@@ -22,7 +22,7 @@ PIECE = 256 * 1024
 
 
 @attrs.define
-class Delivery:
+class Sending:
     """How one answer is put on the wire; the defaults are a healthy server."""
 
     stop_after: int | None = None
@@ -42,17 +42,17 @@ class Delivery:
 async def send(
     request: web.BaseRequest,
     answer: Answer,
-    delivery: Delivery,
+    sending: Sending,
     clock: FakeClock,
     sent: Callable[[int], None],
 ) -> web.StreamResponse:
     """Send an answer; *sent* hears of every piece of the body."""
-    if delivery.stall_first:
-        await clock.sleep(delivery.stall_first)
+    if sending.stall_first:
+        await clock.sleep(sending.stall_first)
     if answer.framing == "chunked" and request.version < HttpVersion11:
         answer.framing = "close"
-    if answer.framing == "close" or delivery.stop_after is not None:
-        await _send_raw(request, answer, delivery, clock, sent)
+    if answer.framing == "close" or sending.stop_after is not None:
+        await _send_raw(request, answer, sending, clock, sent)
     response = web.StreamResponse(status=answer.status)
     for name, value in answer.headers:
         response.headers.add(name, value)
@@ -63,21 +63,21 @@ async def send(
             response.content_length = len(answer.body)
     await response.prepare(request)
     if request.method != "HEAD" and answer.status not in (204, 304):
-        for piece in _pieces(answer, delivery):
+        for piece in _pieces(answer, sending):
             await response.write(piece)
             sent(len(piece))
-            if delivery.pause:
-                await clock.sleep(delivery.pause)
+            if sending.pause:
+                await clock.sleep(sending.pause)
     await response.write_eof()
-    if delivery.close_after:
+    if sending.close_after:
         await finish(request, "fin")
     return response
 
 
-def _pieces(answer: Answer, delivery: Delivery) -> Iterator[bytes]:
-    stop = len(answer.body) if delivery.stop_after is None else min(delivery.stop_after, len(answer.body))
-    for offset in range(0, stop, delivery.piece):
-        length = min(delivery.piece, stop - offset)
+def _pieces(answer: Answer, sending: Sending) -> Iterator[bytes]:
+    stop = len(answer.body) if sending.stop_after is None else min(sending.stop_after, len(answer.body))
+    for offset in range(0, stop, sending.piece):
+        length = min(sending.piece, stop - offset)
         body = answer.body
         yield body[offset : offset + length] if isinstance(body, bytes) else body.read(offset, length)
 
@@ -85,7 +85,7 @@ def _pieces(answer: Answer, delivery: Delivery) -> Iterator[bytes]:
 async def _send_raw(
     request: web.BaseRequest,
     answer: Answer,
-    delivery: Delivery,
+    sending: Sending,
     clock: FakeClock,
     sent: Callable[[int], None],
 ) -> None:
@@ -100,15 +100,15 @@ async def _send_raw(
         head.append("Connection: close")
     writer = request.writer
     await writer.write("\r\n".join([*head, "", ""]).encode())
-    for piece in [] if request.method == "HEAD" else _pieces(answer, delivery):
+    for piece in [] if request.method == "HEAD" else _pieces(answer, sending):
         framed = b"%x\r\n%b\r\n" % (len(piece), piece) if answer.framing == "chunked" else piece
         await writer.write(framed)
         sent(len(piece))
-        if delivery.pause:
-            await clock.sleep(delivery.pause)
-    if delivery.stop_after is None:
+        if sending.pause:
+            await clock.sleep(sending.pause)
+    if sending.stop_after is None:
         await finish(request, "fin")
-    await finish(request, delivery.stop_with)
+    await finish(request, sending.stop_with)
 
 
 async def write_raw(request: web.BaseRequest, data: bytes, ending: str) -> None:
