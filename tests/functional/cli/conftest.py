@@ -41,6 +41,16 @@ class Done:
         return self.out.decode().splitlines()
 
 
+class Stream(io.TextIOWrapper):
+    """A standard stream that can claim to be a terminal."""
+
+    terminal = False
+
+    def isatty(self) -> bool:
+        """What was claimed."""
+        return self.terminal
+
+
 @attrs.define
 class Command:
     """Runs `asyncjobs` in an environment that has nothing but what a test gives it."""
@@ -81,13 +91,15 @@ class Command:
         self.running.append(process)
         return process
 
-    def __call__(self, *arguments: str, stdin: str = "", **more: str) -> Done:
-        """Run the command to its end in this process."""
-        out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    def __call__(self, *arguments: str, stdin: str = "", terminal: bool = False, **more: str) -> Done:
+        """Run the command to its end in this process; *terminal* pretends that a person sits there."""
+        out = Stream(io.BytesIO(), encoding="utf-8", write_through=True)
         err = io.StringIO()
+        given = Stream(io.BytesIO(stdin.encode()), encoding="utf-8")
+        out.terminal = given.terminal = terminal
         with (
             mock.patch.dict(os.environ, self.environment(more), clear=True),
-            mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+            mock.patch.object(sys, "stdin", given),
             contextlib.chdir(self.folder),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),

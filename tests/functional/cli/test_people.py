@@ -1,0 +1,144 @@
+"""What somebody at a terminal sees and is asked."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from asyncjobs.testing import FakeGitLab
+from tests.functional.cli.conftest import Command
+
+pytestmark = pytest.mark.real_time
+
+
+def target_of(gitlab: FakeGitLab, name: str) -> str:
+    """The first job of that name in shop/web."""
+    job = next(each for each in gitlab.jobs.values() if each.name == name)
+    return f"shop/web/-/jobs/{job.id}"
+
+
+def test_a_table_on_a_terminal(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """On a terminal jobs are a coloured table; NO_COLOR takes the colours away and nothing else."""
+    coloured = asyncjobs_command("jobs", "shop/web", terminal=True, COLUMNS="100", TERM="xterm-256color")
+    assert coloured.code == 0
+    assert "\x1b[" in coloured.out.decode()
+    assert target_of(shop, "test") in coloured.out.decode()
+    plain = asyncjobs_command("jobs", "shop/web", terminal=True, COLUMNS="100", NO_COLOR="1")
+    assert "\x1b[3" not in plain.out.decode()
+    assert target_of(shop, "test") in plain.out.decode()
+
+
+def test_a_long_table_says_that_it_is_cut(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """A table ends after two hundred rows and says how to see the rest; a pipe gets them all."""
+    pipeline = fake_gitlab.add_project("shop/web").add_pipeline("main")
+    for number in range(205):
+        pipeline.add_job(f"test {number}", status="success")
+    table = asyncjobs_command("jobs", "shop/web", terminal=True, COLUMNS="100")
+    assert table.out.decode().count("shop/web/-/jobs/") == 200
+    assert "--limit 0" in table.err
+    assert len(asyncjobs_command("jobs", "shop/web").lines) == 205
+    assert len(asyncjobs_command("jobs", "shop/web", "--limit", "7").lines) == 7
+
+
+def test_a_hostile_name_on_a_terminal(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """A job's name cannot drive the terminal, whatever command shows it."""
+    name = "x\x1b]0;owned\x07\x9b2Jy"
+    pipeline = fake_gitlab.add_project("shop/web").add_pipeline("main")
+    job = pipeline.add_job(name, status="failed", trace=b"line\n")
+    target = f"shop/web/-/jobs/{job.id}"
+    for arguments in (
+        ("jobs", "shop/web"),
+        ("jobs", "shop/web", "--json"),
+        ("show", target),
+        ("tail", target, "--settle", "0"),
+        ("wait", target),
+        ("retry", target),
+    ):
+        done = asyncjobs_command(*arguments, terminal=True, NO_COLOR="1", COLUMNS="100")
+        for text in (done.out.decode(), done.err):
+            assert "\x1b]" not in text, arguments
+            assert "\x9b" not in text, arguments
+
+
+def test_a_tail_on_a_terminal(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """Each job has its colour, and a log's own colours end with their line."""
+    pipeline = fake_gitlab.add_project("shop/web").add_pipeline("main")
+    job = pipeline.add_job("test", status="success", trace=b"first\n\x1b[32;1mgreen for ever\nthird\n")
+    target = f"shop/web/-/jobs/{job.id}"
+    done = asyncjobs_command("tail", target, "--settle", "0", terminal=True, TERM="xterm")
+    lines = done.out.decode().splitlines()
+    assert all(line.startswith("\x1b[") for line in lines)
+    assert lines[1].endswith("\x1b[32;1mgreen for ever\x1b[0m")
+    assert lines[2].endswith(" third")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "status"), [("y\n", 0, "canceled"), ("n\n", 1, "pending"), ("\n", 1, "pending")]
+)
+def test_many_jobs_are_changed_after_a_yes(
+    asyncjobs_command: Command, fake_gitlab: FakeGitLab, answer: str, code: int, status: str
+) -> None:
+    """What stands for many jobs is asked about once; anything but a yes changes nothing."""
+    pipeline = fake_gitlab.add_project("shop/web").add_pipeline("main")
+    jobs = [pipeline.add_job(f"test {number}", status="pending") for number in range(3)]
+    done = asyncjobs_command("cancel", "shop/web", stdin=answer, terminal=True)
+    assert done.code == code
+    assert "cancel 3 jobs" in done.err
+    assert [job.status for job in jobs] == [status] * 3
+
+
+def test_some_jobs_cannot_be_changed(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """What can be done is done, what cannot is named, and the code is 1."""
+    pipeline = fake_gitlab.add_project("shop/web").add_pipeline("main")
+    good, bad = pipeline.add_job("a", status="failed"), pipeline.add_job("b", status="manual")
+    done = asyncjobs_command("retry", f"shop/web/-/jobs/{good.id}", f"shop/web/-/jobs/{bad.id}", "--json")
+    assert done.code == 1
+    assert [json.loads(line)["name"] for line in done.lines] == ["a"]
+    assert f"shop/web/-/jobs/{bad.id}: 403" in done.err
+
+
+def test_a_manual_job_is_played_with_variables(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """--var reaches the server; what is no KEY=VALUE is refused."""
+    job = fake_gitlab.add_project("shop/web").add_pipeline("main").add_job("deploy", status="manual")
+    target = f"shop/web/-/jobs/{job.id}"
+    assert asyncjobs_command("play", target, "--var", "novalue").code == 2
+    assert asyncjobs_command("play", target, "--var", "PLACE=staging").code == 0
+    (request,) = [each for each in fake_gitlab.requests if each.path.endswith("/play")]
+    assert b"staging" in request.body
+
+
+def test_a_manual_job_is_not_waited_for(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """What waits for a person is reported and counts as not succeeded."""
+    job = fake_gitlab.add_project("shop/web").add_pipeline("main").add_job("deploy", status="manual")
+    done = asyncjobs_command("wait", f"shop/web/-/jobs/{job.id}")
+    assert (done.code, done.lines[0].split("\t")[0]) == (1, "manual")
+
+
+def test_waiting_survives_a_server_that_is_away(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """A look that fails is taken again; only a server that stays away ends the wait."""
+    target = target_of(shop, "build")
+    for _ in range(3):
+        shop.fail_next("503")
+    assert asyncjobs_command("wait", target, "--interval", "0.02", "--attempts", "1").code == 0
+    for _ in range(5):
+        shop.fail_next("503")
+    done = asyncjobs_command("wait", target, "--interval", "0.02", "--attempts", "1", "--json")
+    assert done.code == 1
+    assert json.loads(done.lines[0])["status"] == 503
+
+
+def test_traces_of_several_jobs(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """Each log has its job said before it, beside the data; a job that is not there is one line."""
+    done = asyncjobs_command("trace", "shop/web", "shop/web/-/jobs/99")
+    assert done.code == 1
+    assert done.out.count(b"no newline at the end") == 2
+    assert done.err.count("==> ") == 2
+    assert "shop/web/-/jobs/99: 404" in done.err
+
+
+def test_an_archive_is_nothing_for_a_terminal(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """`-o -` on a terminal is refused before anything is fetched."""
+    done = asyncjobs_command("download", target_of(shop, "build"), "-o", "-", terminal=True)
+    assert (done.code, done.out) == (2, b"")
+    assert len(shop.requests) == 0
