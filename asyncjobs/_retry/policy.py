@@ -142,7 +142,7 @@ def decide(
         return Decision(verdict)
     most = _DNS_ATTEMPTS if isinstance(error, HostNotFoundError) else policy.attempts
     exhausted = history.attempt >= min(most, most_attempts(kind, policy))
-    if exhausted or history.attempts_in_all >= _DOWNLOAD_ATTEMPTS_IN_ALL:
+    if exhausted or (kind is Kind.DOWNLOAD and history.attempts_in_all >= _DOWNLOAD_ATTEMPTS_IN_ALL):
         return Decision(verdict)
     wait = _wait(verdict, error, history.attempt, policy, chance)
     if wait is None:
@@ -163,7 +163,8 @@ def _wait(
     cap: float = policy.cap
     if verdict is Verdict.THROTTLED:
         base, cap = max(base, _THROTTLED_BASE_SECONDS), max(cap, _THROTTLED_CAP_SECONDS)
-    backoff = chance * min(cap, base * 2.0 ** (attempt - 1))
+    # A float ends at 2**1023, and any cap long before.
+    backoff = chance * min(cap, base * 2.0 ** min(attempt - 1, 1000))
     if asked is None:
         return backoff
     # What the server asks for is the least (RFC 9110); everybody was told the same second, hence the spread.
