@@ -20,6 +20,7 @@ import attrs
 
 from asyncjobs._errors import DestinationError
 from asyncjobs._storage.hops import Hops, StoppedError
+from asyncjobs._storage.owners import is_dead, whoami
 
 T = TypeVar("T")
 ReadAt = Callable[[int, int], bytes]
@@ -122,6 +123,14 @@ class Folder(Protocol):
 
     async def examine(self, name: str, judge: Callable[[ReadAt, int], T]) -> T:
         """Call *judge* in a thread with a reader of the file and its size."""
+        ...
+
+    async def me(self) -> str:
+        """This process, as it signs what it is writing."""
+        ...
+
+    async def has_ended(self, owner: str) -> bool:
+        """Whether the process that signed so certainly writes no more."""
         ...
 
     async def close(self) -> None:
@@ -353,6 +362,14 @@ class DiskFolder:
                 os.close(fd)
 
         return await self._hops.call_stoppable(work)
+
+    async def me(self) -> str:
+        """This process, by machine, process id and start."""
+        return await self._hops.call(whoami)
+
+    async def has_ended(self, owner: str) -> bool:
+        """Whether a process of this machine is over; of another machine nobody here can know."""
+        return await self._hops.call(is_dead, owner)
 
     async def run(self, work: Callable[[int, threading.Event], T]) -> T:
         """Call *work* in a thread with the folder's descriptor: unpacking is many calls at once."""

@@ -12,8 +12,6 @@ import asyncio
 import hashlib
 import os
 import secrets
-import socket
-from pathlib import Path
 
 import attrs
 import msgspec
@@ -46,48 +44,6 @@ class PartRecord:
     """Who is writing; empty when nobody is."""
     validator: str | None = None
     total: int | None = None
-
-
-def whoami() -> str:
-    """This process, so that another one on the same machine can tell whether it still runs."""
-    return f"{_machine()}|{os.getpid()}|{_started(os.getpid())}"
-
-
-def _machine() -> str:
-    """Host, boot and process namespace: within these a process id means one process at a time."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        boot = namespace = ""
-    return f"{socket.gethostname()}|{boot}|{namespace}"
-
-
-def _started(pid: int) -> str:
-    """When a process began, in the kernel's ticks: tells a reused process id."""
-    try:
-        # The name in parentheses may hold anything, so fields are counted behind it.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def is_dead(owner: str) -> bool:
-    """Whether the process that wrote *owner* certainly writes no more."""
-    if not owner:
-        return True
-    machine, pid, started = owner.rsplit("|", 2) if owner.count("|") >= 2 else ("", "", "")
-    if machine != _machine() or not pid.isdigit():
-        return False  # another machine or container: nobody here can know
-    if int(pid) == os.getpid():
-        return started != _started(os.getpid())
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return started != _started(int(pid))
 
 
 class Part:
@@ -290,7 +246,7 @@ async def _claim(folder: Folder, name: str, key: str) -> Part:
 
 async def _claim_as(data: str, folder: Folder, name: str, key: str) -> Part:
     found = await _read_record(folder, name)
-    if found is not None and not _claimable(found):
+    if found is not None and not await _claimable(folder, found):
         # Somebody is writing: stay out of the way, with a file that is not resumed.
         return Part(folder, name, None, data, await folder.create(data))
     if found is not None:
@@ -299,7 +255,7 @@ async def _claim_as(data: str, folder: Folder, name: str, key: str) -> Part:
         await folder.remove(found.data)
         if found.following:
             await folder.remove(found.following)
-    record = PartRecord(key=key, data=data, owner=whoami())
+    record = PartRecord(key=key, data=data, owner=await folder.me())
     # The record first: a data file without one could not be told from somebody's own.
     await _write_record(folder, name, record)
     return Part(folder, name, record, data, await folder.create(data))
@@ -308,7 +264,7 @@ async def _claim_as(data: str, folder: Folder, name: str, key: str) -> Part:
 async def forget_part(folder: Folder, name: str) -> None:
     """Delete what a process that died just after placing *name* left of its partial file."""
     found = await _read_record(folder, name)
-    if found is not None and _claimable(found):
+    if found is not None and await _claimable(folder, found):
         await folder.remove(found.data)
         if found.following:
             await folder.remove(found.following)
@@ -322,20 +278,16 @@ async def _take_over(data: str, folder: Folder, name: str, found: PartRecord) ->
     await _write_record(folder, name, attrs.evolve(found, data=old, following=data))
     if not await folder.rename(old, data):
         return None
-    record = attrs.evolve(found, data=data, following="", owner=whoami())
+    record = attrs.evolve(found, data=data, following="", owner=await folder.me())
     await _write_record(folder, name, record)
     return Part(folder, name, record, data, await folder.reopen(data))
 
 
-def _claimable(record: PartRecord) -> bool:
+async def _claimable(folder: Folder, record: PartRecord) -> bool:
+    """Whether nobody writes: released, of a process that ended, or of a call of this one that ended badly."""
     if record.data in _live:
         return False
-    return is_dead(record.owner) or _is_own_but_gone(record)
-
-
-def _is_own_but_gone(record: PartRecord) -> bool:
-    """Left by a download of this very process that ended without a word."""
-    return record.owner == whoami() and record.data not in _live
+    return not record.owner or record.owner == await folder.me() or await folder.has_ended(record.owner)
 
 
 async def _read_record(folder: Folder, name: str) -> PartRecord | None:
