@@ -53,9 +53,8 @@ def test_the_fixture_takes_a_generation(fake_gitlab: FakeGitLab) -> None:
 
 
 def test_loading_the_plugin_costs_nothing() -> None:
-    """Nothing of the fake is imported before the fixture is used."""
-    code = "import sys, asyncjobs.testing, asyncjobs.testing.pytest_plugin as p; print([m for m in "
-    code += "('asyncjobs.testing._server', 'asyncjobs.testing._world') if m in sys.modules])"
+    """Neither the fake nor the client nor aiohttp is imported before the fixture is used."""
+    code = "import sys, pytest_asyncjobs; print([m for m in ('asyncjobs', 'aiohttp') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

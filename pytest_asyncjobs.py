@@ -1,6 +1,7 @@
 """The pytest fixture `fake_gitlab`: a FakeGitLab for sync and async tests alike, loaded only when used.
 
-pytest imports every plugin in every run, so nothing heavy is imported here.
+pytest imports every plugin in every run: this module stands outside of the package `asyncjobs`, whose
+import brings the whole client with it, and imports nothing heavy itself.
 """
 
 from __future__ import annotations
