@@ -31,8 +31,8 @@ class ForbiddenAddress(OSError):  # noqa: N818 -- passes through aiohttp, which 
     """A name from a redirect resolves to an address we do not go to."""
 
 
-class Unanswered(aiohttp.ClientError):  # noqa: N818 -- a wrapper on the way through aiohttp; never leaves this room
-    """A connection that broke after a request that must not be sent again."""
+class Unanswered(aiohttp.ClientError):
+    """A connection that broke after a request that must not be sent again; passes through aiohttp only."""
 
     def __init__(self, error: aiohttp.ClientOSError | aiohttp.ServerDisconnectedError) -> None:
         super().__init__()

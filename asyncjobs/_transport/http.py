@@ -127,16 +127,22 @@ class Transport:
 
     async def _request(self, hop: Hop) -> aiohttp.ClientResponse:
         proxy = self._proxies.for_url(hop.scheme, hop.host)
+        secure = hop.scheme == "https"
+        headers, tunnel_headers = hop.headers, None
+        if proxy is not None and secure:
+            tunnel_headers = proxy.headers  # for the CONNECT; the request itself passes unseen
+        elif proxy is not None:
+            headers = {**headers, **proxy.headers}
         return await self._session(hop.lane, fresh=hop.fresh).request(
             hop.method,
             URL(hop.url, encoded=True),
-            headers=hop.headers,
+            headers=headers,
             data=hop.body,
             allow_redirects=False,
             timeout=self._limits[hop.lane],
-            ssl=self._tls(hop.trusted) if hop.scheme == "https" else True,
+            ssl=self._tls(hop.trusted) if secure else True,
             proxy=None if proxy is None else proxy.url,
-            proxy_auth=None if proxy is None else proxy.auth,
+            proxy_headers=tunnel_headers,
         )
 
     def _session(self, lane: Lane, *, fresh: bool) -> aiohttp.ClientSession:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-import aiohttp
 import attrs
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
@@ -56,7 +56,8 @@ class Proxy:
     """A proxy without its password in the URL."""
 
     url: str
-    auth: aiohttp.BasicAuth | None = attrs.field(default=None, repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """What the proxy is told about who asks; never for the server behind it."""
 
 
 def parse_proxy(url: str) -> Proxy:
@@ -76,8 +77,8 @@ def parse_proxy(url: str) -> Proxy:
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path="", query="", fragment=""))
     if parts.username is None:
         return Proxy(bare)
-    user, password = unquote(parts.username), HeaderValue(unquote(parts.password or ""))
-    return Proxy(bare, aiohttp.BasicAuth(user, password))
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+    return Proxy(bare, {"Proxy-Authorization": HeaderValue("Basic " + b64encode(pair).decode())})
 
 
 @attrs.frozen
