@@ -7,12 +7,13 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 import click
 
 import asyncjobs
-from asyncjobs.cli.codes import ExitCode
+from asyncjobs.cli.codes import ExitCode, exit_code, explain
 from asyncjobs.cli.commands.actions import cancel, erase, keep, play, retry
 from asyncjobs.cli.commands.archives import download, sync
 from asyncjobs.cli.commands.completion import completion
@@ -81,6 +82,7 @@ _BY_SIGNAL = {ExitCode.INTERRUPTED, ExitCode.TERMINATED}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. Says everything there is to say on standard error."""
+    _complete_streams()
     for stream in (sys.stdout, sys.stderr):
         _survive_odd_names(stream)
     try:
@@ -100,10 +102,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
         abandon_stdout()
-        return ExitCode.BROKEN_PIPE
+        code = exit_code(error)
+        if code != ExitCode.BROKEN_PIPE:
+            sys.stderr.write(f"asyncjobs: {explain(error)}\n")
     return code
+
+
+def _complete_streams() -> None:
+    """A stream that the caller closed (`2>&-`) is None in Python; what goes there is lost, as was asked."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process
 
 
 def _survive_odd_names(stream: TextIO) -> None:

@@ -7,6 +7,7 @@ the library's errors bring the first two, this room adds the third.
 from __future__ import annotations
 
 import enum
+import errno
 from collections.abc import Iterable, Iterator
 
 import asyncjobs
@@ -63,7 +64,7 @@ def exit_code_of_many(errors: Iterable[BaseException | None], *, done: int) -> E
     known = [error for error in errors if error is not None]
     if any(isinstance(error, BrokenPipeError) for error in known):
         return ExitCode.BROKEN_PIPE
-    if any(isinstance(error, asyncjobs.DiskFullError) for error in known):
+    if any(isinstance(error, asyncjobs.DiskFullError) or _errno(error) == errno.ENOSPC for error in known):
         return ExitCode.DISK_FULL
     if any(isinstance(error, asyncjobs.AuthenticationError) for error in known):
         return ExitCode.NOT_AUTHORISED
@@ -72,6 +73,10 @@ def exit_code_of_many(errors: Iterable[BaseException | None], *, done: int) -> E
     if known and not done and all(isinstance(error, _USAGE) for error in known):
         return ExitCode.USAGE
     return ExitCode.FAILED
+
+
+def _errno(error: BaseException) -> int | None:
+    return error.errno if isinstance(error, OSError) else None
 
 
 def _is_forbidden(error: BaseException) -> bool:
@@ -120,6 +125,8 @@ def explain(error: BaseException) -> str:
 
 def _what(error: BaseException) -> str:
     """The error's own text; of an exchange the reason first, then the place without its parameters."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if not isinstance(error, asyncjobs.ExchangeError) or not error.url:
         return str(error)
     tries = f", {error.attempts} times" if error.attempts > 1 else ""

@@ -84,8 +84,10 @@ class Runner:
     def _failed(self, error: BaseException) -> int:
         errors = list(leaves(error))
         code = exit_code(error)
-        if code == ExitCode.BROKEN_PIPE:
+        if any(isinstance(each, OSError) for each in errors):
+            # Most likely it was standard output; what is still buffered for it must not fail again at exit.
             abandon_stdout()
+        if code == ExitCode.BROKEN_PIPE:
             return code
         if self._tracebacks:
             traceback.print_exception(error, file=sys.stderr)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 from typing import Literal, get_args
 
 import click
 
-from asyncjobs.cli.codes import ExitCode
+from asyncjobs.cli.codes import ExitCode, UsageError
 from asyncjobs.cli.framework import Session, command, json_option, quiet_server_log
 
+Delivery = Literal["local", "direct", "proxy"]
 Generation = Literal["9.1", "18", "19.5"]
 
 
@@ -31,8 +32,31 @@ Generation = Literal["9.1", "18", "19.5"]
     show_default=True,
     help="Which GitLab to be.",
 )
+@click.option(
+    "--delivery",
+    type=click.Choice(get_args(Delivery)),
+    default="local",
+    show_default=True,
+    help="How archives come: by the API, by redirect to a second origin, or from there through the API.",
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="N",
+    help="Its seconds per real one.",
+)
 @json_option
-async def fake_server(session: Session, host: str, port: int, generation: Generation, as_json: bool) -> int:
+async def fake_server(
+    session: Session,
+    host: str,
+    port: int,
+    generation: Generation,
+    delivery: Delivery,
+    speed: float,
+    as_json: bool,
+) -> int:
     """Serve a fake GitLab until Ctrl-C, with projects, running jobs and archives.
 
     Standard output gets what a shell needs to use it. Its tokens open nothing else.
@@ -44,14 +68,21 @@ async def fake_server(session: Session, host: str, port: int, generation: Genera
     from asyncjobs.testing import serve  # noqa: PLC0415 - no other command needs a web server
 
     quiet_server_log(session.settings)
-    async with serve(host=host, port=port, generation=generation) as gitlab:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            gitlab = await stack.enter_async_context(
+                serve(host=host, port=port, generation=generation, delivery=delivery, speed=speed)
+            )
+        except OSError as error:
+            raise UsageError(
+                f"{host}:{port} cannot be used: {error.strerror}; choose --host and --port"
+            ) from None
         values = {"GITLAB_URL": gitlab.url, "GITLAB_TOKEN": gitlab.token}
         if as_json:
-            await session.out.write(json.dumps(values).encode() + b"\n")
+            await session.record(values)
         else:
-            await session.out.write(
-                "".join(f"export {key}={value}\n" for key, value in values.items()).encode()
-            )
+            lines = "".join(f"export {key}={value}\n" for key, value in values.items())
+            await session.out.write(lines.encode())
         session.news.say(f"a fake GitLab {generation} is at {gitlab.url} until Ctrl-C", style="bold")
         await asyncio.Event().wait()
     return ExitCode.OK

@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from asyncjobs.testing import FakeGitLab
 from tests.functional.cli.conftest import LOG, ROOT, Command
+
+FULL = Path("/dev/full")
 
 pytestmark = pytest.mark.real_time
 
@@ -53,6 +56,40 @@ def test_a_reader_that_leaves(asyncjobs_command: Command, fake_gitlab: FakeGitLa
     assert process.wait(timeout=60) == 141
     assert process.stderr is not None
     assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_a_full_standard_output(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """Data that cannot be written is an error with the code of a full disk."""
+    with FULL.open("wb") as full:
+        process = asyncjobs_command.start("jobs", "shop/web", "--json", stdout=full)
+    done = asyncjobs_command.finish(process)
+    assert done.code == 5
+    assert "No space left" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_closed_streams(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """A caller that closed a stream gets no traceback for it."""
+    for closing in (">&-", "2>&-", ">&- 2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f"'{sys.executable}' -m asyncjobs jobs shop/web {closing}"],
+            capture_output=True,
+            cwd=asyncjobs_command.folder,
+            env=asyncjobs_command.environment({}),
+            timeout=60,
+            check=False,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_port_that_is_taken(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """The fake server says in one line that it cannot listen there."""
+    port = fake_gitlab.url.rpartition(":")[2]
+    done = asyncjobs_command("fake-server", "--port", port)
+    assert done.code == 2
+    assert "--port" in done.err
 
 
 def test_a_trace_is_exact_in_a_pipe(asyncjobs_command: Command, shop: FakeGitLab) -> None:

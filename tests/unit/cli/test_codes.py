@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 import asyncjobs
@@ -29,6 +31,8 @@ DOWN = asyncjobs.ServerError("502 Bad Gateway", status=502, request_id="01ABC")
         (FULL, ExitCode.DISK_FULL),
         (asyncjobs.ConfigurationError("no address"), ExitCode.USAGE),
         (BrokenPipeError(), ExitCode.BROKEN_PIPE),
+        (OSError(errno.ENOSPC, "No space left on device"), ExitCode.DISK_FULL),
+        (OSError(errno.EIO, "Input/output error"), ExitCode.FAILED),
         (RuntimeError("unforeseen"), ExitCode.FAILED),
         (BaseExceptionGroup("g", [ExceptionGroup("h", [BrokenPipeError()])]), ExitCode.BROKEN_PIPE),
         (ExceptionGroup("g", [MISSING, FULL]), ExitCode.DISK_FULL),
@@ -92,6 +96,11 @@ def test_a_bug_is_called_a_bug() -> None:
     """An error nobody foresaw names its class and asks for a report."""
     assert "KeyError" in explain(KeyError("x"))
     assert "bug" in explain(KeyError("x"))
+
+
+def test_an_error_of_the_system_names_its_file() -> None:
+    """Numbers of errors are left out, names of files are not."""
+    assert explain(OSError(errno.EACCES, "Permission denied", "/locked")) == "/locked: Permission denied"
 
 
 def test_an_error_without_text_has_a_name() -> None:
