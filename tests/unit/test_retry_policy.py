@@ -135,8 +135,13 @@ def ranges(statuses: list[int]) -> str:
 def policy_text() -> Iterator[str]:
     """The whole policy, grouped by what happens."""
     yield "Waits are the middle of their random interval; seconds. Costs are tokens of the retry budget."
+    told: dict[Kind, str] = {}
     for name, kind in METHODS.items():
         yield ""
+        if kind in told:
+            yield f"{name}  (as {told[kind]})"
+            continue
+        told[kind] = name
         yield f"{name}  (at most {most_attempts(kind, POLICY)} times)"
         for retry_after, label in ((None, ""), (7.0, ", Retry-After: 7"), (301.0, ", Retry-After: 301")):
             groups: dict[str, list[int]] = {}
@@ -144,8 +149,11 @@ def policy_text() -> Iterator[str]:
                 groups.setdefault(in_words(kind, response(status, retry_after)), []).append(status)
             for words, statuses in sorted(groups.items(), key=lambda item: item[1][0]):
                 yield f"  {ranges(statuses)}{label}: {words}"
+        failures: dict[str, list[str]] = {}
         for what, error in WITHOUT_STATUS:
-            yield f"  {what}: {in_words(kind, error)}"
+            failures.setdefault(in_words(kind, error), []).append(what)
+        for words, names in failures.items():
+            yield f"  {'; '.join(names)}: {words}"
 
 
 def test_the_whole_policy() -> None:
@@ -157,7 +165,7 @@ def test_the_whole_policy() -> None:
 
 
 def test_nothing_that_changes_something_is_repeated_on_doubt() -> None:
-    """A write is sent again only when it was surely not executed: refused to connect, 409 lock, 429, 503 + Retry-After."""
+    """A write is sent again only when it surely was not executed: by a 429, or a 503 with Retry-After."""
     for kind in (Kind.WRITE, Kind.ONCE):
         for status in range(100, 600):
             for retry_after in (None, 7.0):

@@ -1,0 +1,299 @@
+"""The gate and the windows: when the next request of an endpoint class may go."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from asyncjobs._retry.gate import FOREVER, Gate
+from asyncjobs._retry.window import SKEW_SECONDS, ServerWindow, Window
+
+
+def enter(gate: Gate, now: float) -> bool:
+    """Ask and go onto the wire at once."""
+    if gate.ask(now) > 0.0:
+        return False
+    gate.sent()
+    return True
+
+
+def test_an_open_gate_lets_everybody_in() -> None:
+    """Before any demand to wait there is no limit here."""
+    gate = Gate()
+    assert all(enter(gate, 0.0) for _ in range(1000))
+    assert gate.is_open
+    assert (gate.in_flight, gate.on_the_wire, gate.closings) == (1000, 1000, 0)
+
+
+def test_one_demand_closes_it_for_everybody() -> None:
+    """While it is closed nobody passes, and each is told how long it lasts."""
+    gate = Gate()
+    assert enter(gate, 0.0)
+    gate.leave(0.0, answered=False)
+    gate.close(0.0, 30.0)
+    assert not gate.is_open
+    assert [gate.ask(0.0), gate.ask(10.0), gate.ask(29.5)] == [30.0, 20.0, 0.5]
+    assert [gate.closed_for(0.0), gate.closed_for(29.0), gate.closed_for(31.0)] == [30.0, 1.0, 0.0]
+
+
+def test_a_later_demand_only_lengthens() -> None:
+    """Of several answers that close it, the latest end counts, and it is one closing."""
+    gate = Gate()
+    gate.close(0.0, 30.0)
+    gate.close(1.0, 5.0)
+    assert gate.ask(2.0) == 28.0
+    gate.close(2.0, 60.0)
+    assert gate.ask(2.0) == 60.0
+    assert gate.closings == 1
+
+
+def test_one_probe_reopens() -> None:
+    """At the end of the silence one request goes; the others wait for its answer, then come in by halves."""
+    gate = Gate()
+    assert all(enter(gate, 0.0) for _ in range(8))
+    gate.close(0.0, 10.0)
+    for _ in range(8):
+        gate.leave(0.0, answered=False)
+    assert enter(gate, 10.0)
+    assert gate.ask(10.0) == FOREVER
+    gate.leave(10.2, answered=True)
+    assert gate.is_open
+    assert [enter(gate, 10.2) for _ in range(6)] == [True] * 4 + [False] * 2
+    assert gate.ask(10.7) == pytest.approx(0.5)
+    assert [enter(gate, 11.3) for _ in range(2)] == [True, False]
+    assert [enter(gate, 14.3) for _ in range(100)] == [True] * 100
+
+
+def test_a_refused_probe_lets_nobody_slip_through() -> None:
+    """Between the end of a refused probe and its demand to wait, the next in the queue does not pass."""
+    gate = Gate()
+    gate.close(0.0, 10.0)
+    assert enter(gate, 10.0)
+    gate.leave(10.1, answered=False)
+    assert 0.0 < gate.ask(10.1) <= 1.0
+    gate.close(10.1, 60.0)
+    assert gate.ask(10.1) == pytest.approx(60.0)
+
+
+def test_a_probe_without_an_answer_is_followed_by_another() -> None:
+    """A probe that breaks off does not keep the gate closed for ever."""
+    gate = Gate()
+    gate.close(0.0, 10.0)
+    assert enter(gate, 10.0)
+    gate.leave(15.0, answered=False)
+    assert not gate.is_open
+    assert enter(gate, 16.0)
+
+
+def test_a_probe_that_was_not_sent_is_no_probe() -> None:
+    """A probe given back before it had a slot leaves its turn to the next at once."""
+    gate = Gate()
+    gate.close(0.0, 10.0)
+    assert gate.ask(10.0) == 0.0
+    gate.give_back()
+    assert enter(gate, 10.0)
+
+
+def test_passages_from_before_do_not_end_the_probing() -> None:
+    """Whoever waited for a slot while the gate closed gives back a passage; that allows no second probe."""
+    gate = Gate()
+    assert gate.ask(0.0) == 0.0
+    gate.close(0.0, 10.0)
+    assert enter(gate, 10.0)
+    gate.give_back()
+    assert gate.ask(10.0) == FOREVER
+
+
+class GateMachine(RuleBasedStateMachine):
+    """Any order of callers, answers, refusals and times, as the budget drives a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+        self.now = 0.0
+        self.unsent: list[int] = []
+        """Passages granted and waiting for a slot, by the number of closings when they were granted."""
+        self.sent = 0
+        self.silent_until = -math.inf
+        self.sent_while_closed: list[float] = []
+
+    @rule(seconds=st.floats(0, 40))
+    def time_passes(self, seconds: float) -> None:
+        """The clock goes on."""
+        self.now += seconds
+
+    @rule()
+    def ask(self) -> None:
+        """Somebody asks for a passage."""
+        closed = not self.gate.is_open
+        wait = self.gate.ask(self.now)
+        assert wait >= 0.0
+        if wait == 0.0:
+            assert self.now >= self.silent_until, "nobody passes before the server's time is over"
+            assert not closed or self.gate.closed_for(self.now) == 0.0
+            self.unsent.append(self.gate.closings)
+        elif wait != FOREVER:
+            # Whoever waits as told and finds the gate unchanged is not sent away for ever.
+            assert wait < 1e6
+
+    @precondition(lambda self: self.unsent)
+    @rule(which=st.integers(0, 50))
+    def a_slot_is_free(self, which: int) -> None:
+        """A passage granted goes onto the wire, or back when the gate closed meanwhile."""
+        closings = self.unsent.pop(which % len(self.unsent))
+        if closings != self.gate.closings:
+            self.gate.give_back()
+            return
+        self.gate.sent()
+        self.sent += 1
+        if not self.gate.is_open:
+            self.sent_while_closed.append(self.now)
+
+    @precondition(lambda self: self.unsent)
+    @rule(which=st.integers(0, 50))
+    def a_waiter_is_cancelled(self, which: int) -> None:
+        """A passage is given back unused."""
+        self.unsent.pop(which % len(self.unsent))
+        self.gate.give_back()
+
+    @precondition(lambda self: self.sent)
+    @rule()
+    def an_answer(self) -> None:
+        """A request is answered."""
+        self.sent -= 1
+        self.gate.leave(self.now, answered=True)
+
+    @precondition(lambda self: self.sent)
+    @rule()
+    def no_answer(self) -> None:
+        """A request breaks off."""
+        self.sent -= 1
+        self.gate.leave(self.now, answered=False)
+
+    @precondition(lambda self: self.sent)
+    @rule(seconds=st.floats(0, 60))
+    def a_refusal(self, seconds: float) -> None:
+        """A request is answered by a demand to wait."""
+        self.sent -= 1
+        self.gate.leave(self.now, answered=False)
+        self.gate.close(self.now, seconds)
+        self.silent_until = max(self.silent_until, self.now + seconds)
+
+    @invariant()
+    def counts_are_true(self) -> None:
+        """The gate knows how many are inside."""
+        assert self.gate.in_flight == len(self.unsent) + self.sent
+        assert self.gate.on_the_wire == self.sent
+
+    @invariant()
+    def one_request_a_second_while_closed(self) -> None:
+        """While closed, however much ends or fails, requests go a second apart."""
+        if self.gate.is_open:
+            self.sent_while_closed.clear()
+        assert all(later - earlier >= 0.999 for earlier, later in pairwise(self.sent_while_closed))
+
+    def teardown(self) -> None:
+        """When everything has ended and time goes by, somebody passes again."""
+        while self.unsent:
+            self.a_waiter_is_cancelled(0)
+        while self.sent:
+            self.no_answer()
+        assert self.gate.ask(self.now + 1000.0) == 0.0
+
+
+TestGate = GateMachine.TestCase
+TestGate.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+# -- windows --------------------------------------------------------------------------------------
+
+
+def run(window: Window, wishes: list[float]) -> list[float]:
+    """When each wish, in order, was sent."""
+    sent: list[float] = []
+    now = 0.0
+    for wish in sorted(wishes):
+        now = max(now, wish)
+        for _ in range(10):
+            wait = window.ask(now)
+            if wait <= 0.0:
+                break
+            now += wait
+        else:
+            pytest.fail("asking again after the wait never helped")
+        window.count(now)
+        sent.append(now)
+    return sent
+
+
+def test_a_window_at_full_speed() -> None:
+    """A burst uses the minute at once, then waits for the next, not for one request after the other."""
+    sent = run(Window(10), [6_000_020.0] * 25)
+    assert sent == [6_000_020.0] * 10 + [6_000_062.0] * 10 + [6_000_122.0] * 5
+
+
+@given(
+    st.integers(1, 20),
+    st.lists(st.floats(0, 400), min_size=1, max_size=150),
+    st.floats(-SKEW_SECONDS, SKEW_SECONDS).filter(lambda skew: abs(skew) < SKEW_SECONDS),
+)
+def test_no_minute_of_the_server_gets_more(limit: int, wishes: list[float], skew: float) -> None:
+    """With a clock off by less than two seconds either way, no minute of the server exceeds the limit."""
+    sent = run(Window(limit), [1_000_000_000.0 + wish for wish in wishes])
+    per_minute: dict[int, int] = {}
+    for moment in sent:
+        minute = int((moment + skew) // 60)
+        per_minute[minute] = per_minute.get(minute, 0) + 1
+    assert max(per_minute.values()) <= limit
+
+
+def test_a_jumping_clock() -> None:
+    """When the wall clock jumps by a day, back or forth, waits stay short and counts stay few."""
+    window = Window(1)
+    for jump in (0.0, -86_400.0, 86_400.0, -3_600.0, -59.0, 61.0):
+        moment = 1_000_000_030.0 + jump
+        assert window.ask(moment) <= 124.0
+        window.count(moment)
+        assert len(window._counts) <= 3
+
+
+def test_no_limit_counts_nothing() -> None:
+    """None lifts the limit."""
+    window = Window(None)
+    assert run(window, [0.0] * 1000) == [0.0] * 1000
+
+
+def test_the_servers_word() -> None:
+    """What the server says is left is used up and then waited for; before it said anything nothing waits."""
+    window = ServerWindow()
+    assert window.ask(0.0) == 0.0
+    window.observe(0.0, remaining=3, reset_in=20.0, under_way=1)
+    for _ in range(2):
+        assert window.ask(1.0) == 0.0
+        window.count(1.0)
+    assert window.ask(1.0) == 19.0
+    assert window.ask(20.0) == 0.0
+
+
+@pytest.mark.parametrize("facts", [(None, 20.0), (5, None), (None, None)])
+def test_half_a_word_is_none(facts: tuple[int | None, float | None]) -> None:
+    """Remaining without Reset, or Reset without Remaining, changes nothing."""
+    window = ServerWindow()
+    window.observe(0.0, remaining=0, reset_in=20.0, under_way=0)
+    window.observe(0.0, remaining=facts[0], reset_in=facts[1], under_way=0)
+    assert window.ask(0.0) == 20.0
+
+
+def test_the_newest_word_counts() -> None:
+    """Several web nodes answer in any order: the latest to arrive is believed, less what is under way."""
+    window = ServerWindow()
+    window.observe(0.0, remaining=0, reset_in=20.0, under_way=0)
+    window.observe(0.0, remaining=50, reset_in=20.0, under_way=60)
+    assert window.remaining == 0
+    window.observe(0.0, remaining=50, reset_in=20.0, under_way=10)
+    assert window.remaining == 40
