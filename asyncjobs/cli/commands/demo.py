@@ -136,20 +136,10 @@ class Show:
         # Plain text where nobody could see colours: this is a show, not somebody's data.
         view = TailView(terminal=True, colour=out.colour)
         options = asyncjobs.TailOptions(min_interval=0.4, max_interval=2.0, settle=0.5)
-        still_open: set[asyncjobs.JobRef] = set()
         async with self.client.tail([self.target], options=options) as events:
             async for event in events:
                 text = view.line(event) if isinstance(event, asyncjobs.LogLine) else f"{view.news(event)}\n"
                 await out.write(text.encode())
-                match event:
-                    case asyncjobs.JobStarted():
-                        still_open.add(event.ref)
-                    case asyncjobs.JobRetried():
-                        still_open.add(event.new_ref)
-                    case asyncjobs.JobFinished() | asyncjobs.TailFailed():
-                        still_open.discard(event.ref)
-                        if not still_open:
-                            return  # the tail itself would look out for new jobs a little longer
 
     async def archives(self, dest: Path) -> asyncjobs.SyncReport:
         """Part three: all archives to a folder, slowed down to be seen."""
