@@ -6,6 +6,7 @@ job it read to the last byte, or by raising; it never just stops.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from asyncjobs._api import Api
@@ -21,6 +22,12 @@ from asyncjobs._trace.reading import Reset, Result, TraceReader
 
 PERSIST_SECONDS = 10.0
 """How long a log has to contradict what was delivered before that is believed."""
+
+CROWD_POLLS_PER_MINUTE = 6000
+"""Polls of all tails of one stream together, at most on average, when the client sets no limit of its own."""
+
+POLLS_PART = 0.8
+"""Part of the client's own limit that polls may take; statuses and other calls need the rest."""
 
 DOUBT_DELAY = 4.0
 """Longest wait, in seconds, between polls while there is a contradiction."""
@@ -39,12 +46,27 @@ class Sink(Protocol):
 
 
 class Follower:
-    """Follows the trace of one job whose status somebody else keeps up to date in *watch*."""
+    """Follows the trace of one job whose status somebody else keeps up to date in *watch*.
+
+    Args:
+        api: The client's endpoints.
+        watch: The job's newest record.
+        options: Intervals and settling.
+        place: Where to begin; None for the start.
+        crowd: How many tails poll beside this one, itself included; they share the budget evenly.
+    """
 
     def __init__(
-        self, api: Api, watch: JobWatch, *, options: TailOptions, place: Place | None = None
+        self,
+        api: Api,
+        watch: JobWatch,
+        *,
+        options: TailOptions,
+        place: Place | None = None,
+        crowd: Callable[[], int] = lambda: 1,
     ) -> None:
         self._api = api
+        self._crowd = crowd
         self._watch = watch
         self._options = options
         self._pace = Pace(api.random, min_interval=options.min_interval, max_interval=options.max_interval)
@@ -109,8 +131,14 @@ class Follower:
             return self._settle(outcome, job, now)
         if outcome.result is Result.MORE or outcome.reset is not None:
             return 0.0
-        delay = self._pace.polled(asked, now, grew=outcome.new_bytes > 0)
+        delay = self._pace.polled(asked, now, grew=outcome.new_bytes > 0, floor=self._floor())
         return min(delay, DOUBT_DELAY) if self.reader.in_doubt else delay
+
+    def _floor(self) -> float:
+        """Seconds between two polls of this tail, so that all tails together leave room in the budget."""
+        limit = self._api.exchange.budget.limits.requests_per_minute
+        per_minute = CROWD_POLLS_PER_MINUTE if limit is None else POLLS_PART * limit
+        return self._crowd() * 60.0 / per_minute
 
     def _failed(self, error: AsyncJobsError, *, final: bool) -> float:
         if self._patience.failed(error):

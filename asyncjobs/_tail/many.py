@@ -280,7 +280,9 @@ class TailStream:
                 place = await place_of_last_lines(
                     self._api, watch.ref, self._options.tail_lines, size=job.trace_size_bytes
                 )
-            follower = Follower(self._api, watch, options=self._options, place=place)
+            follower = Follower(
+                self._api, watch, options=self._options, place=place, crowd=lambda: self._open.in_flight
+            )
             sink = LineSink(
                 self._queue,
                 watch.ref,

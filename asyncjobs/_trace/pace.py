@@ -66,13 +66,14 @@ class Pace:
         """Seconds between pushes as far as they are known."""
         return self._period
 
-    def polled(self, asked: float, answered: float, *, grew: bool) -> float:
+    def polled(self, asked: float, answered: float, *, grew: bool, floor: float = 0.0) -> float:
         """Take the outcome of a poll and give the seconds to wait before the next.
 
         Args:
             asked: When the request was sent; what was there then is in the answer.
             answered: When the answer was read; what is in it was pushed before.
             grew: Whether there were new bytes.
+            floor: Seconds between polls at the least while many tails share a budget.
         """
         self._failures = 0
         before, self._last_poll = self._last_poll, asked
@@ -85,8 +86,12 @@ class Pace:
             if self._push is not None and self._period is not None and asked < self._push[1] + self._period:
                 # The push that was due by now at the earliest is still to come: it is late in its window.
                 self._push = (max(self._push[0], asked - self._period), self._push[1])
-        due = self._next(answered)
-        self._delay = min(self._max, max(self._min, due))
+        least = max(self._min, floor)
+        # A tail that may ask rarely asks when a push is due, and spends no poll on finding its moment.
+        due = self._next(answered, least)
+        if floor > self._min:
+            due = max(due, floor * self._chance.uniform(0.9, 1.1))
+        self._delay = max(least if floor > self._max else self._min, min(max(self._max, floor), due))
         return self._delay
 
     def failed(self) -> float:
@@ -124,8 +129,8 @@ class Pace:
                 return max(early, before), min(late, after)
         return None
 
-    def _next(self, now: float) -> float:
-        """Seconds until it is worth asking again, before limits."""
+    def _next(self, now: float, least: float) -> float:
+        """Seconds until it is worth asking again, before limits; polls at least *least* apart."""
         if self._push is None or self._period is None:
             stretched = self._min * STRETCH ** min(self._empty, 30)
             if self._empty <= PATIENT_POLLS:
@@ -136,12 +141,13 @@ class Pace:
         jitter = self._chance.uniform(0.0, min(1.0, 0.03 * period))
         if self._pushes % PROBE_EVERY == 0 and self._empty < 2 and period > 2 * RHYTHMS[0] + self._min:
             wanted = late + PROBE_PART * period - now if self._empty else RHYTHMS[0]
-            if wanted >= self._min:
+            if wanted >= least:
                 return wanted + jitter
         due = late + period + DRIFT / 2 * period
         if now < due - self._min:
             halfway = (early + late) / 2 + period
-            if late - early > self._min and now + self._min < halfway:
+            # Worth it only when a poll at the due moment is still possible afterwards.
+            if late - early > self._min and now + least < halfway and due - halfway >= least - self._min:
                 return halfway - now + jitter
             return due - now + jitter
         if now < due:

@@ -88,7 +88,7 @@ async def test_old_server_sends_a_tenth_of_the_usual(connect: Connect, gzip: boo
 async def test_idle_tails_cost_no_bytes(connect: Connect) -> None:
     """While nothing comes, answers have no body on either kind of server."""
     for kind in ("window", "whole"):
-        async with FakeGitLab(trace=kind) as gitlab, connect(gitlab) as api:  # type: ignore[arg-type] # a plain str
+        async with FakeGitLab(trace=kind) as gitlab, connect(gitlab) as api:
             job = gitlab.add_project("group/app").add_pipeline("main").add_job("quiet", status="running")
             job.append_trace(log_of(100_000))
             asyncio.get_running_loop().call_later(7200, job.finish)

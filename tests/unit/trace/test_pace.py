@@ -104,3 +104,25 @@ def test_many_tails_spread_out() -> None:
     """Tails that begin together do not stay together."""
     chance = random.Random(3)
     assert len({round(Pace(chance).polled(0, 0, grew=False), 2) for _ in range(50)}) > 20
+
+
+def test_a_crowd_polls_less() -> None:
+    """With many tails in one budget each asks rarely, and still just after a push where it can."""
+    pace, now, polls, lags = Pace(random.Random(5)), 0.0, 0, []
+    waiting = [7.0 + 60.0 * n for n in range(60)]
+    while now < 3600:
+        polls += 1
+        grew = False
+        while waiting and waiting[0] <= now:
+            lags.append(now - waiting.pop(0))
+            grew = True
+        now += pace.polled(now, now, grew=grew, floor=25.0)
+    assert polls <= 3600 / 25 * 1.1
+    assert sorted(lags[10:])[25] <= 15
+
+
+def test_a_crowd_larger_than_the_longest_interval_is_spread() -> None:
+    """When the budget allows less than one poll per longest interval, the budget wins."""
+    pace = Pace(random.Random(5))
+    waits = [pace.polled(100.0 * n, 100.0 * n, grew=True, floor=90.0) for n in range(1, 9)]
+    assert min(waits) >= 80
