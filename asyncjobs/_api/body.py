@@ -75,6 +75,7 @@ class Body:
         if encoding == "identity":
             async for piece in self._wire():
                 yield piece
+                del piece  # so that no frame of ours shows it in a traceback with locals
             return
         decoder = GzipDecoder(ratio_limit=self._ratio_limit)
         try:
@@ -97,12 +98,16 @@ class Body:
         """
         pieces: list[bytes] = []
         size = 0
-        async for piece in self:
-            size += len(piece)
-            if size > most:
-                raise self._bad(BodyError(f"a body of more than {most} bytes"))
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        try:
+            async for piece in self:
+                size += len(piece)
+                if size > most:
+                    raise self._bad(BodyError(f"a body of more than {most} bytes"))
+                pieces.append(piece)
+                del piece
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        finally:
+            pieces.clear()
 
     async def _wire(self) -> AsyncIterator[bytes]:
         announced = self.headers.get("content-length", "")
@@ -119,6 +124,7 @@ class Body:
             self.received += len(piece)
             self._count(len(piece))
             yield piece
+            del piece
         # aiohttp raises on a short body as a rule; completeness is still judged by our own count.
         if self.framing == "length" and announced.isdigit() and self.received != int(announced):
             raise TruncatedBodyError(

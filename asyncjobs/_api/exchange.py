@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, TypeVar
@@ -38,7 +38,7 @@ from asyncjobs._protocol.redirects import FOLLOWED, RefusedRedirect, next_hop
 from asyncjobs._protocol.requests import Request
 from asyncjobs._protocol.urls import ApiRoot, parse_origin, safe_url
 from asyncjobs._retry.bucket import RetryBucket
-from asyncjobs._secrets import Credential, Secret
+from asyncjobs._secrets import Credential, HeaderValue, Secret
 from asyncjobs._transport import Hop, Reply, Transport
 
 logger = logging.getLogger("asyncjobs")
@@ -109,12 +109,14 @@ class Exchange:
         """
         attempts = self.attempts(request.kind, request.endpoint, call=request.call)
         while True:
+            data = b""
             try:
                 async with self.open(request, lane=lane, attempt=attempts.number) as body:
                     data = await body.read(MAX_JSON_BYTES)
                 return await self._decoded(data, read, body), dict(body.headers)
             except (RequestError, ResponseError) as error:
                 failure = error
+            del data  # an answer may repeat secrets, and tracebacks with locals are common in reports
             await attempts.failed(failure)
 
     async def _decoded(self, data: bytes, read: Callable[[bytes], T], body: Body) -> T:
@@ -127,13 +129,14 @@ class Exchange:
         except BodyError as error:
             reason = self._scrub(str(error))
             cut = isinstance(error, CutBodyError) and body.framing == "close"
+        del data
         if cut:
             # Only the content can tell that a body without framing was cut, and this one does.
             raise TruncatedBodyError(reason, method=body.method, url=body.url)
         raise BadResponseError(
             reason,
             status=body.status,
-            request_id=request_id(body.headers),
+            request_id=self._request_id(body.headers),
             from_storage=not body.from_api,
             method=body.method,
             url=body.url,
@@ -183,6 +186,7 @@ class Exchange:
             refused = error
         if credential is None or token is None or refused.from_storage or not await credential.renew(token):
             raise refused
+        del refused  # its text was scrubbed of the tokens of before only
         token = await credential.token()
         return await stack.enter_async_context(
             self._open_as(request, token, lane, attempt, accept, good, ratio_limit)
@@ -250,6 +254,8 @@ class Exchange:
             url = f"{url}?{urlencode(request.query)}"
         hops = 0
         while True:
+            # Signed links and userinfo are secrets too: none of these texts shows in a frame's locals.
+            url = HeaderValue(url)
             hop = self._hop(request, url, token, lane, accept)
             self.budget.sent(_class_of(request, hop), retry=attempt > 1 and hops == 0)
             began = self.clock.monotonic()
@@ -297,10 +303,10 @@ class Exchange:
         )
 
     def _next(self, request: Request, hop: Hop, reply: Reply, hops: int) -> str:
-        location = reply.headers.get("location")
+        location = HeaderValue(reply.headers.get("location", ""))
         try:
             if request.method not in {"GET", "HEAD"}:
-                where = self._scrub(safe_url(location or ""))
+                where = self._scrub(safe_url(location))
                 raise RefusedRedirect(
                     f"a redirect of a {request.method}, to {where}: check the configured URL"
                 )
@@ -310,7 +316,7 @@ class Exchange:
         raise RedirectError(
             f"{reply.status} not followed: {reason}",
             status=reply.status,
-            request_id=request_id(reply.headers),
+            request_id=self._request_id(reply.headers),
             from_storage=not hop.trusted,
             method=hop.method,
             url=hop.shown,
@@ -349,6 +355,7 @@ class Exchange:
         )
         error.reason = self._scrub(error.reason)
         error.message = self._scrub(error.message)
+        error.request_id = self._request_id(reply.headers)
         error.args = (error.reason,)
         return error
 
@@ -366,6 +373,10 @@ class Exchange:
 
     def _scrub(self, text: str) -> str:
         return text if self._credential is None else self._credential.scrub(text)
+
+    def _request_id(self, headers: Mapping[str, str]) -> str | None:
+        found = request_id(headers)
+        return None if found is None else self._scrub(found)
 
     def _bucket(self, hop: Hop) -> RetryBucket:
         return self.budget.api_retries if hop.trusted else self.budget.storage_retries

@@ -244,6 +244,8 @@ class Client(EndpointMethods, FeatureMethods):
         return self._disk
 
     def __repr__(self) -> str:
+        if "_api_when_open" not in vars(self):
+            return "<Client that could not be built>"  # a traceback may show it
         who = "anonymous" if self._credential is None else self._credential.kind
         return f"<Client {self.url} {who} {self._state.name.lower()}>"
 

@@ -32,7 +32,8 @@ class Request:
     call: str = ""
     """What a person would say this does, for errors: `retry job 8 of group/app`."""
     headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
+    body: bytes | None = attrs.field(default=None, repr=False)
+    """Job variables travel here, and many of them are secrets."""
 
 
 def _project(project: int | str) -> str:
