@@ -150,7 +150,7 @@ def _helper(command: str, section: str) -> str:
             timeout=_HELPER_SECONDS,
             check=True,
         )
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:  # Index: no command at all
         kind = type(error).__name__
     else:
         return done.stdout.strip()

@@ -201,7 +201,7 @@ def test_backoff_when_throttled(chance: float, attempt: int) -> None:
 
 @given(CHANCE, st.floats(0, 300))
 def test_retry_after_is_the_least(chance: float, asked: float) -> None:
-    """What the server asks for is waited at the least, and at most 5 seconds or a tenth more, but for backoff."""
+    """What the server asks for is waited at the least, and at most 5 seconds or a tenth more."""
     wait = decide(Kind.READ, response(429, asked), History(), POLICY, chance=chance).wait
     assert wait is not None
     assert asked <= wait <= max(2.0, asked) + min(5.0, 0.1 * asked)
