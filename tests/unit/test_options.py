@@ -1,0 +1,258 @@
+"""Options: the defaults that are promised, and everything that is refused where it is written."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import pickle
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+
+from asyncjobs._models import JobStatus
+from asyncjobs._options import (
+    Limits,
+    RetryPolicy,
+    SyncOptions,
+    TailOptions,
+    Timeouts,
+    check_template,
+    scope_values,
+)
+
+DEFAULTS: dict[type[Any], dict[str, object]] = {
+    Limits: {
+        "in_flight": 32,
+        "downloads": 8,
+        "tails": 100,
+        "requests_per_minute": None,
+        "jobs_index_per_minute": 540,
+    },
+    Timeouts: {"connect": 10.0, "idle": 60.0, "control_total": 120.0, "min_bytes_per_second": 1024},
+    RetryPolicy: {"attempts": 5, "base": 0.5, "cap": 20.0, "deadline": 120.0, "max_rate_limit_wait": 300.0},
+    TailOptions: {
+        "min_interval": 2.0,
+        "max_interval": 60.0,
+        "settle": 10.0,
+        "wait_for_start": False,
+        "children": False,
+        "tail_lines": None,
+        "since": None,
+        "max_open": 100,
+    },
+    SyncOptions: {
+        "concurrency": 8,
+        "scope": None,
+        "ref": None,
+        "name": None,
+        "since": None,
+        "max_bytes": None,
+        "path_template": "{project}/{pipeline_id}/{job_id}-{job_name}.zip",
+        "extract": False,
+        "members": (),
+        "prune": False,
+        "max_delete": 100,
+        "dry_run": False,
+        "fsync": True,
+        "bandwidth_limit": None,
+    },
+}
+CLASSES = list(DEFAULTS)
+
+
+@pytest.mark.parametrize("options", CLASSES)
+def test_pinned_defaults(options: type[Any]) -> None:
+    """The defaults that the documentation promises are the ones of the code."""
+    made = options()
+    assert {name: getattr(made, name) for name in DEFAULTS[options]} == DEFAULTS[options]
+
+
+@pytest.mark.parametrize("options", CLASSES)
+def test_options_are_frozen_values(options: type[Any]) -> None:
+    """Options cannot change under a client, equal their equals, go through pickle and take keywords only."""
+    made = options()
+    assert pickle.loads(pickle.dumps(made)) == made == options()
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(made, attrs.fields(options)[0].name, 1)
+    assert all(p.kind is p.KEYWORD_ONLY for p in inspect.signature(options).parameters.values())
+
+
+NUMBERS = [
+    (options, field.name, type(field.default))
+    for options in CLASSES
+    for field in attrs.fields(options)
+    if isinstance(field.default, int | float) and not isinstance(field.default, bool)
+]
+WHOLE = {"requests_per_minute", "tail_lines", "max_bytes", "bandwidth_limit"}
+OPTIONAL = [
+    (options, field.name)
+    for options in CLASSES
+    for field in attrs.fields(options)
+    if field.name in WHOLE or "None" in str(field.type)
+]
+
+
+@pytest.mark.parametrize(("options", "name", "kind"), NUMBERS)
+@pytest.mark.parametrize("value", ["5", True, [], 1j, b"5", datetime(2026, 1, 1, tzinfo=UTC)], ids=repr)
+def test_numbers_are_numbers(options: type[Any], name: str, kind: type[Any], value: object) -> None:
+    """A text, a bool or a list where a number belongs is a TypeError that names the option."""
+    with pytest.raises(TypeError, match=rf"{options.__name__}\.{name} must be"):
+        options(**{name: value})
+
+
+@pytest.mark.parametrize(("options", "name", "kind"), NUMBERS)
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, -math.inf], ids=repr)
+def test_numbers_have_a_range(options: type[Any], name: str, kind: type[Any], value: float) -> None:
+    """Negative, infinite and NaN are refused for every number, with the option and its range."""
+    with pytest.raises((ValueError, TypeError), match=rf"{options.__name__}\.{name} must be"):
+        options(**{name: value})
+
+
+@pytest.mark.parametrize(("options", "name", "kind"), [row for row in NUMBERS if row[2] is int])
+def test_counts_are_whole(options: type[Any], name: str, kind: type[Any]) -> None:
+    """A count is an int: 2.5 downloads at once is a mistake."""
+    with pytest.raises(TypeError, match="must be an int"):
+        options(**{name: 2.5})
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_optional_counts(name: str) -> None:
+    """A count that is None by default is checked all the same once it is given."""
+    options = next(cls for cls in CLASSES if name in {field.name for field in attrs.fields(cls)})
+    assert getattr(options(**{name: 7}), name) == 7
+    for value in (-1, 2.5, "7", True):
+        with pytest.raises((ValueError, TypeError), match=name):
+            options(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (Limits, "in_flight"),
+        (Limits, "downloads"),
+        (Limits, "tails"),
+        (Limits, "jobs_index_per_minute"),
+        (Timeouts, "connect"),
+        (Timeouts, "idle"),
+        (Timeouts, "control_total"),
+        (Timeouts, "min_bytes_per_second"),
+        (RetryPolicy, "deadline"),
+        (RetryPolicy, "max_rate_limit_wait"),
+        (SyncOptions, "max_delete"),
+    ],
+)
+def test_none_lifts_a_limit(options: type[Any], name: str) -> None:
+    """None means no limit, wherever the field says so."""
+    assert getattr(options(**{name: None}), name) is None
+    with pytest.raises(ValueError, match=r"None lifts the limit|at least|more than"):
+        options(**{name: -1})
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), [(RetryPolicy, "attempts"), (TailOptions, "max_open"), (SyncOptions, "concurrency")]
+)
+def test_some_limits_stay(options: type[Any], name: str) -> None:
+    """What must have a bound refuses None and zero."""
+    for value in (None, 0):
+        with pytest.raises((TypeError, ValueError), match=name):
+            options(**{name: value})
+
+
+FLAGS = [
+    (options, field.name)
+    for options in CLASSES
+    for field in attrs.fields(options)
+    if isinstance(field.default, bool)
+]
+
+
+@pytest.mark.parametrize(("options", "name"), FLAGS)
+@pytest.mark.parametrize("value", ["false", 0, None], ids=repr)
+def test_flags_are_bools(options: type[Any], name: str, value: object) -> None:
+    """`prune="false"`, as read from a file, is refused and not taken for yes."""
+    with pytest.raises(TypeError, match=rf"{options.__name__}\.{name} must be a bool"):
+        options(**{name: value})
+
+
+@pytest.mark.parametrize("options", [TailOptions, SyncOptions])
+def test_moments_are_aware(options: type[Any]) -> None:
+    """A moment without an offset, or a text, is refused."""
+    assert options(since=datetime(2026, 1, 1, tzinfo=UTC)).since is not None
+    with pytest.raises(ValueError, match="aware"):
+        options(since=datetime(2026, 1, 1))
+    with pytest.raises(TypeError, match="datetime"):
+        options(since="2026-01-01")
+
+
+def test_intervals_fit() -> None:
+    """The shortest interval is not longer than the longest."""
+    assert TailOptions(min_interval=5.0, max_interval=5.0).max_interval == 5.0
+    with pytest.raises(ValueError, match="max_interval must not be less"):
+        TailOptions(min_interval=90.0)
+
+
+@pytest.mark.parametrize(
+    ("scope", "values"),
+    [
+        (None, ()),
+        ("failed", ("failed",)),
+        (JobStatus.FAILED, ("failed",)),
+        (["failed", JobStatus.RUNNING, "failed"], ("failed", "running")),
+        ((status for status in ("a", "b")), ("a", "b")),
+        ({"success"}, ("success",)),
+        ([], ()),
+    ],
+)
+def test_scopes(scope: Any, values: tuple[str, ...]) -> None:
+    """One status, several in any iterable, or None for all; order kept, repeats dropped, plain strings."""
+    got = scope_values(scope)
+    assert got == values
+    assert all(type(each) is str for each in got)
+
+
+def test_one_glob_is_one_glob() -> None:
+    """A single string for `members` is one pattern; its characters, a `*` among them, are not several."""
+    assert SyncOptions(members="*.xml").members == ("*.xml",)
+    assert SyncOptions(members=["*.xml", "a/b"]).members == ("*.xml", "a/b")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{job_id}", "{project}/{ref}/{stage}-{status}.zip", "all/{pipeline_id}/{job_name}/x.zip", "{{literal}}"],
+)
+def test_templates(template: str) -> None:
+    """Known fields and plain text below the destination are fine."""
+    check_template(template)
+    assert SyncOptions(path_template=template).path_template == template
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("", "relative"),
+        ("/etc/{job_id}", "relative"),
+        ("../{job_id}", "relative"),
+        ("a/../{job_id}", "relative"),
+        ("a//{job_id}", "relative"),
+        ("./{job_id}", "relative"),
+        ("{job_id}/", "relative"),
+        ("a\\{job_id}", "relative"),
+        ("a\0{job_id}", "relative"),
+        ("{token}", "token.* is not one of"),
+        ("{}", "is not one of"),
+        ("{0}", "is not one of"),
+        ("{job_id.__class__}", "is not one of"),
+        ("{job_id[0]}", "is not one of"),
+        ("{job_id!r}", "is not one of"),
+        ("{job_id:>99999999}", "is not one of"),
+        ("{job_id:{project}}", "is not one of"),
+        ("{job_id", "expected"),
+        ("job_id}", "Single"),
+    ],
+)
+def test_templates_that_climb_or_compute(template: str, says: str) -> None:
+    """A template cannot leave the destination, reach into objects, pad without end or name the unknown."""
+    with pytest.raises(ValueError, match=says):
+        SyncOptions(path_template=template)
