@@ -229,6 +229,13 @@ ROWS: list[Row] = [
     ("gzip archive", [whole(gz)], gz, [None], {"format": "gzip"}),
     ("zstd archive called zip", [whole(zstd)], zstd, [None], {"format": "zip"}),
     ("raw file", [whole(HTML)], HTML, [None], {"format": "raw", "size": len(HTML)}),
+    (
+        "raw file, longer than the record, chunked",
+        [whole(HTML + b"x", framing="chunked")],
+        IntegrityError,
+        None,
+        {"format": "raw", "size": len(HTML)},
+    ),
     ("zip where gzip was announced", [whole()], IntegrityError, None, {"format": "gzip"}),
     ("store", [whole(to_store=True)], GOOD, [None], {}),
     ("store, cut, 206", [cut(whole(to_store=True)), rest(to_store=True)], GOOD, [None, CUT], {}),

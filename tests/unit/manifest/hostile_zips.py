@@ -239,6 +239,11 @@ def _layouts() -> Iterator[tuple[str, bytes]]:
     inner = build([Entry(name=b"inner")])
     whole = build([Entry(name=b"outer", data=inner), Entry(name=b"inner", has_local=False, header_offset=35)])
     yield "quoted overlap", whole
+    lone = build([Entry(name=b"inner")])[:40]
+    yield (
+        "exact overlap",
+        build([Entry(name=b"outer", data=lone), Entry(name=b"inner", has_local=False, header_offset=35)]),
+    )
     yield (
         "hidden local entry",
         build([Entry(name=b"a"), Entry(name=b"b", in_directory=False), Entry(name=b"c")]),

@@ -168,6 +168,36 @@ async def test_released_bytes_are_taken_over_and_hashed(tmp_path: Path) -> None:
     hops.close()
 
 
+async def test_releasing_a_placed_file_leaves_it_alone(tmp_path: Path) -> None:
+    """After the file has its name a release does nothing, and no record appears again."""
+    hops, folder = await opened(tmp_path)
+    part = await claim_part(folder, "a.zip", "key")
+    await part.note('"v1"', 5)
+    await fill(part, b"bytes")
+    await part.finish(sync=False)
+    await part.place("a.zip", sync=False)
+    await part.release()
+    assert listing(tmp_path) == ["a.zip"]
+    await folder.close()
+    hops.close()
+
+
+async def test_a_claim_cancelled_while_it_is_made_is_given_back(tmp_path: Path) -> None:
+    """A caller that goes away during the claim leaves neither a file nor a claim that lives on."""
+    hops, folder = await opened(tmp_path)
+    for turns in range(0, 400, 8):
+        task = asyncio.ensure_future(claim_part(folder, "a.zip", "key"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            await task.result().release()
+        assert listing(tmp_path) == []
+    await folder.close()
+    hops.close()
+
+
 async def test_bytes_that_cannot_be_resumed_are_not_kept(tmp_path: Path) -> None:
     """Without a validator, or without bytes, a release leaves nothing."""
     hops, folder = await opened(tmp_path)
