@@ -53,9 +53,11 @@ def test_a_deadlock_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     async def forever() -> None:
         await asyncio.Event().wait()
 
-    with pytest.raises(DeadlockError), asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        try:
-            runner.run(forever())
-        finally:
-            for task in asyncio.all_tasks(runner.get_loop()):
-                task.cancel()
+    loop = VirtualLoop()
+    waiting = loop.create_task(forever())
+    with pytest.raises(DeadlockError):
+        loop.run_until_complete(waiting)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(waiting)
+    loop.close()
