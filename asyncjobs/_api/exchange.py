@@ -33,7 +33,13 @@ from asyncjobs._errors import (
 from asyncjobs._models.calls import EndpointClass, Kind
 from asyncjobs._options import RetryPolicy, Timeouts
 from asyncjobs._protocol.answers import rate_facts, request_id, response_error, server_time, speaks_of_limits
-from asyncjobs._protocol.bodies import MAX_ERROR_BYTES, MAX_JSON_BYTES, OFF_LOOP_BYTES, BodyError, CutBodyError
+from asyncjobs._protocol.bodies import (
+    MAX_ERROR_BYTES,
+    MAX_JSON_BYTES,
+    OFF_LOOP_BYTES,
+    BodyError,
+    CutBodyError,
+)
 from asyncjobs._protocol.redirects import FOLLOWED, RefusedRedirect, next_hop
 from asyncjobs._protocol.requests import Request
 from asyncjobs._protocol.urls import ApiRoot, parse_origin, safe_url

@@ -32,7 +32,7 @@ class ForbiddenAddress(OSError):  # noqa: N818 -- passes through aiohttp, which 
 
 
 class Unanswered(aiohttp.ClientError):
-    """A connection that broke after a request that must not be sent again; passes through aiohttp only."""
+    """A new connection broke before an answer came; only passes through aiohttp, which must not resend."""
 
     def __init__(self, error: aiohttp.ClientOSError | aiohttp.ServerDisconnectedError) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Protocol, Self
 
 import aiohttp
@@ -133,6 +133,7 @@ class Transport:
             tunnel_headers = proxy.headers  # for the CONNECT; the request itself passes unseen
         elif proxy is not None:
             headers = {**headers, **proxy.headers}
+        sending = _Sending()
         return await self._session(hop.lane, fresh=hop.fresh).request(
             hop.method,
             URL(hop.url, encoded=True),
@@ -143,6 +144,8 @@ class Transport:
             ssl=self._tls(hop.trusted) if secure else True,
             proxy=None if proxy is None else proxy.url,
             proxy_headers=tunnel_headers,
+            middlewares=(sending,),
+            trace_request_ctx=sending,
         )
 
     def _session(self, lane: Lane, *, fresh: bool) -> aiohttp.ClientSession:
@@ -153,7 +156,7 @@ class Transport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 auto_decompress=False,
-                middlewares=(_sent_once,) if fresh else (),
+                trace_configs=[_tracing()],
                 read_bufsize=_READ_BUFFER_BYTES[lane],
             )
         return session
@@ -166,17 +169,39 @@ class Transport:
         await self._resolver.close()
 
 
-async def _sent_once(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a DELETE again, which it does when the peer closes without an answer."""
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        broken = Unanswered(error)
-    raise broken
+class _Sending:
+    """One request on its way: notes whether a new connection was made for it.
+
+    aiohttp sends an idempotent request a second time when the peer closes without an answer. On a
+    kept connection that is right, because it was closed meanwhile; on a new one it would double the
+    load of a server that is failing, and execute a DELETE twice. So only the first is let through.
+    """
+
+    def __init__(self) -> None:
+        self.connected = False
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Send it; as an aiohttp middleware."""
+        try:
+            return await handler(request)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            if not self.connected:
+                raise
+            broken = Unanswered(error)
+        raise broken
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    async def connecting(_: object, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.connected = True
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_create_start.append(connecting)
+    return config
 
 
 def _timeout(*, total: float | None, connect: float | None, idle: float | None) -> aiohttp.ClientTimeout:
