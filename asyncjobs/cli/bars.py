@@ -60,7 +60,11 @@ class SyncBars:
         self._name_width = max(16, min(48, width - 48))
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=max(8, min(30, width - self._name_width - 34))),
+            BarColumn(
+                bar_width=max(8, min(30, width - self._name_width - 34)),
+                complete_style="cyan",
+                finished_style="green",
+            ),
             _Amount(),
             _Speed(),
             console=news.console,
