@@ -80,7 +80,7 @@ class SyncBars:
 
     def __enter__(self) -> Self:
         self._progress.start()
-        self._overall = self._progress.add_task(self._label("all archives"), total=None)
+        self._overall = self._progress.add_task(self._label("all files"), total=None)
         return self
 
     def __exit__(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +13,7 @@ import click
 
 import asyncjobs
 from asyncjobs.cli import records
-from asyncjobs.cli.bars import SyncBars, summary
+from asyncjobs.cli.bars import SyncBars
 from asyncjobs.cli.codes import ExitCode, UsageError
 from asyncjobs.cli.framework import (
     Session,
@@ -25,14 +24,12 @@ from asyncjobs.cli.framework import (
     json_option,
 )
 from asyncjobs.cli.params import MOMENT, SIZE
+from asyncjobs.cli.syncing import OnEvent, show_sync, sync_result
 from asyncjobs.cli.text import plain, size
 
 _COPY_BYTES = 1024 * 1024
 
 KEPT = "Partial files are kept; run the same command again to go on."
-
-MOST_WAITING = 1_000
-"""Events waiting for a slow reader of standard output before progress is left out."""
 
 
 @command("download", short_help="Download one archive, or one file out of it.", advice=KEPT)
@@ -297,82 +294,14 @@ async def sync(
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from None
     async with session.client() as client:
-        work = Work(
-            client,
-            dest,
-            options,
-            session.targets(targets, client),
-            None if from_lock is None else from_lock.read(),
-        )
-        report = await show_sync(session, work, as_json=as_json)
+        asked = session.targets(targets, client)
+
+        async def run(on_event: OnEvent) -> asyncjobs.SyncReport:
+            if from_lock is not None:
+                return await client.sync_locked(from_lock.read(), dest, options=options, on_event=on_event)
+            return await client.sync_artifacts(asked, dest, options=options, on_event=on_event)
+
+        report = await show_sync(session, run, dest, dry_run=dry_run, as_json=as_json)
         if write_lock is not None and not dry_run:
             write_lock.write(await client.write_lock(dest))
-    session.report(report.failures)
-    errors = [each.error for each in report.failed] + [each.error for each in report.failures]
-    done = len(report.downloaded) + len(report.unchanged) + len(report.skipped)
-    return session.result(errors, done=done, allow_empty=allow_empty, what="job")
-
-
-@attrs.frozen
-class Work:
-    """One sync: of targets, or of the bytes of a lock."""
-
-    client: asyncjobs.Client
-    dest: Path
-    options: asyncjobs.SyncOptions
-    targets: list[asyncjobs.Target]
-    lock: bytes | None = None
-
-    async def run(self, on_event: Callable[[asyncjobs.SyncEvent], object]) -> asyncjobs.SyncReport:
-        """Do it."""
-        if self.lock is not None:
-            return await self.client.sync_locked(
-                self.lock, self.dest, options=self.options, on_event=on_event
-            )
-        return await self.client.sync_artifacts(
-            self.targets, self.dest, options=self.options, on_event=on_event
-        )
-
-
-async def show_sync(session: Session, work: Work, *, as_json: bool = False) -> asyncjobs.SyncReport:
-    """One sync with its bars and its summary; lines for other programs where they are wanted."""
-    options, dest = work.options, work.dest
-    lines = not as_json and (options.dry_run or not session.out.is_terminal)
-    waiting: asyncio.Queue[asyncjobs.SyncEvent | None] = asyncio.Queue()
-
-    async def write() -> None:
-        while (event := await waiting.get()) is not None:
-            if as_json:
-                await session.record(records.sync_event(event))
-            elif isinstance(event, asyncjobs.SyncFinished):
-                await session.out.write(_sync_line(event).encode())
-
-    with SyncBars(session.news, root=str(dest)) as bars:
-
-        def on_event(event: asyncjobs.SyncEvent) -> None:
-            bars.on_event(event)
-            # A slow reader costs progress reports; what is kept grows with the report itself, which
-            # has a line for each job as well.
-            progress = isinstance(event, asyncjobs.DownloadProgress)
-            if (as_json and not (progress and waiting.qsize() > MOST_WAITING)) or (
-                lines and isinstance(event, asyncjobs.SyncFinished)
-            ):
-                waiting.put_nowait(event)
-
-        async with asyncio.TaskGroup() as group:
-            group.create_task(write())
-            try:
-                report = await work.run(on_event)
-            finally:
-                waiting.put_nowait(None)
-    if as_json:
-        await session.record(records.sync_report(report, dry_run=options.dry_run))
-    session.news.say(f"{plain(dest)}: {summary(report, dry_run=options.dry_run)}")
-    return report
-
-
-def _sync_line(event: asyncjobs.SyncFinished) -> str:
-    outcome = event.outcome
-    word = outcome.reason if event.kind == "skipped" and outcome.reason else event.kind
-    fields = (word, str(outcome.ref), outcome.path, outcome.size)
-    return "\t".join("" if each is None else plain(each) for each in fields) + "\n"
+    return sync_result(session, report, allow_empty=allow_empty)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -22,6 +23,7 @@ from asyncjobs.cli.framework import (
     targets_argument,
 )
 from asyncjobs.cli.params import MOMENT, SPAN, STATUS
+from asyncjobs.cli.syncing import OnEvent, show_sync, sync_result
 from asyncjobs.cli.tailview import TailView
 from asyncjobs.cli.targets import select_jobs
 from asyncjobs.cli.text import plain
@@ -175,6 +177,12 @@ def _pattern(
     type=click.IntRange(min=1),
     help="Jobs followed at once; others wait their turn.",
 )
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write each log to a file of its own in this folder, exact bytes, instead of showing it.",
+)
 @click.option("--exit-status", is_flag=True, help="End with 1 when a job did not succeed.")
 @json_option
 @allow_empty_option
@@ -195,18 +203,21 @@ async def tail(
     interval: float | None,
     settle: float | None,
     max_open: int | None,
+    save: Path | None,
     exit_status: bool,
     as_json: bool,
     allow_empty: bool,
 ) -> int:
     """Follow every job of TARGET until it ends, each line with its job in front.
 
-    Jobs that start later join, a retried job is followed to its new try. Lines go to standard
+    Of a project or group, the jobs that are alive; with --save, all jobs of each TARGET, and again
+    tomorrow only the new ones. Jobs that start later join, a retried job is followed to its new try. Lines go to standard
     output; what comes (+), goes (-), changes (~) or fails (!) is said on standard error.
 
     Examples:
         asyncjobs tail group/app/-/pipelines/6
         asyncjobs tail group/app group/web --name 'test*' --tail 20
+        asyncjobs tail group/app/-/pipelines/6 --save logs/
         asyncjobs tail group/app/-/pipelines/6 --json | jq -r 'select(.event == "line").text'
     """
     more: dict[str, Any] = {}
@@ -231,7 +242,17 @@ async def tail(
     except ValueError as error:
         raise UsageError(str(error)) from None
     lines = LineFilter(include=include, exclude=exclude)
+    if save is not None and (
+        tail_lines is not None or since or include or exclude or timestamps or exit_status
+    ):
+        raise UsageError(
+            "--save keeps whole logs: --tail, --since, --include and their like choose what is shown"
+        )
     async with session.client() as client:
+        if save is not None:
+            return await _save(
+                session, client, targets, save, options, as_json=as_json, allow_empty=allow_empty
+            )
         return await follow(
             session,
             client,
@@ -243,6 +264,26 @@ async def tail(
             exit_status=exit_status,
             allow_empty=allow_empty,
         )
+
+
+async def _save(
+    session: Session,
+    client: asyncjobs.Client,
+    targets: tuple[str, ...],
+    dest: Path,
+    options: asyncjobs.TailOptions,
+    *,
+    as_json: bool,
+    allow_empty: bool,
+) -> int:
+    """Keep the logs in files; the exit code."""
+    asked = session.targets(targets, client)
+
+    async def run(on_event: OnEvent) -> asyncjobs.SyncReport:
+        return await client.save_traces(asked, dest, options=options, on_event=on_event)
+
+    report = await show_sync(session, run, dest, as_json=as_json)
+    return sync_result(session, report, allow_empty=allow_empty)
 
 
 async def follow(

@@ -193,6 +193,18 @@ def test_a_tail_shows_what_it_is_asked_for(asyncjobs_command: Command, shop: Fak
     assert done.err == ""
 
 
+def test_logs_are_saved_to_files(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """--save writes each log to a file of its own, byte for byte, and the next run finds them there."""
+    arguments = ("tail", "shop/web", "--save", "logs", "--settle", "0")
+    first = asyncjobs_command(*arguments)
+    assert first.code == 0
+    files = sorted((asyncjobs_command.folder / "logs").rglob("*.log"))
+    assert [path.read_bytes() for path in files] == [LOG, LOG]
+    assert [line.split("\t")[0] for line in first.lines] == ["downloaded", "downloaded"]
+    assert [line.split("\t")[0] for line in asyncjobs_command(*arguments).lines] == ["unchanged", "unchanged"]
+    assert asyncjobs_command(*arguments, "--tail", "5").code == 2
+
+
 def test_the_command_without_its_extra() -> None:
     """Without click and rich, one line says what to install."""
     program = (
