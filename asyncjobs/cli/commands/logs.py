@@ -242,12 +242,9 @@ async def tail(
     except ValueError as error:
         raise UsageError(str(error)) from None
     lines = LineFilter(include=include, exclude=exclude)
-    if save is not None and (
-        tail_lines is not None or since or include or exclude or timestamps or exit_status
-    ):
-        raise UsageError(
-            "--save keeps whole logs: --tail, --since, --include and their like choose what is shown"
-        )
+    choosing = (tail_lines is not None, since, include, exclude, timestamps, exit_status)
+    if save is not None and any(choosing):
+        raise UsageError("--save keeps whole logs; --tail, --since, --include and the like are for showing")
     async with session.client() as client:
         if save is not None:
             return await _save(
