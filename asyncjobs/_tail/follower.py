@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from asyncjobs._api import Api
-from asyncjobs._errors import AsyncJobsError, TraceError
+from asyncjobs._errors import RequestError, ResponseError, TraceError
 from asyncjobs._models import Job, TraceChunk
 from asyncjobs._options import TailOptions
 from asyncjobs._tail.reads import Polled, memory_of, poll, quietly
@@ -28,6 +28,9 @@ CROWD_POLLS_PER_MINUTE = 6000
 
 POLLS_PART = 0.8
 """Part of the client's own limit that polls may take; statuses and other calls need the rest."""
+
+LONGEST_ASKED_WAIT = 3600.0
+"""Seconds; a server that asks for more silence than this is asked again after it."""
 
 DOUBT_DELAY = 4.0
 """Longest wait, in seconds, between polls while there is a contradiction."""
@@ -118,7 +121,7 @@ class Follower:
         self.polls += 1
         persist = PERSIST_SECONDS if self._options.settle else 0.0
         outcome = await quietly(
-            poll(self._api, self._watch.ref, self.reader, sink.chunk, job=job, persist=persist)
+            self._api, poll(self._api, self._watch.ref, self.reader, sink.chunk, job=job, persist=persist)
         )
         if not isinstance(outcome, Polled):
             return self._failed(outcome, final=final)
@@ -140,14 +143,15 @@ class Follower:
         per_minute = CROWD_POLLS_PER_MINUTE if limit is None else POLLS_PART * limit
         return self._crowd() * 60.0 / per_minute
 
-    def _failed(self, error: AsyncJobsError, *, final: bool) -> float:
+    def _failed(self, error: RequestError | ResponseError, *, final: bool) -> float:
         if self._patience.failed(error):
             raise error
         if final:
             step = self._end().trouble(str(error))
             if step.failed is not None:
                 raise error
-        return self._pace.failed()
+        asked = error.retry_after if isinstance(error, ResponseError) else None
+        return max(self._pace.failed(), min(asked or 0.0, LONGEST_ASKED_WAIT))
 
     def _end(self) -> Ending:
         if self._ending is None:

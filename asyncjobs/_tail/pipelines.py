@@ -79,6 +79,7 @@ class PipelineWatch:
         self._newest: dict[str, JobWatch] = {}
         self._seen: set[int] = set()
         self._listed = False
+        self._ever_listed = False
         self._project_id: int | None = None
         self._jobs_seen = 0
 
@@ -99,7 +100,8 @@ class PipelineWatch:
                 changed = await self._look()
             except (RequestError, ResponseError) as error:
                 idle_errors = 0 if self._active() else idle_errors + 1
-                if patience.failed(error) or idle_errors >= IDLE_ERRORS:
+                unknown = not self._ever_listed and not self._active()
+                if unknown or patience.failed(error) or idle_errors >= IDLE_ERRORS:
                     self._fail(error)
                     return
                 delay = pace.failed()
@@ -144,7 +146,8 @@ class PipelineWatch:
                 self.ref.project, self.ref.pipeline_id, include_retried=True, lane=Lane.TAIL
             )
         ]
-        first, self._listed, self._jobs_seen = not self._listed, True, len(jobs)
+        first, self._ever_listed = not self._ever_listed, True
+        self._listed, self._jobs_seen = True, len(jobs)
         newest = {job.name: job for job in sorted(jobs, key=lambda job: job.id)}
         changed = False
         for job in sorted(jobs, key=lambda job: job.id):

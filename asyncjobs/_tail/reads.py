@@ -6,6 +6,7 @@ GitLab: https://docs.gitlab.com/api/jobs/#retrieve-a-job-log-file
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 import zlib
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ from typing import Final
 import attrs
 
 from asyncjobs._api import Api
-from asyncjobs._errors import AsyncJobsError, RequestError, ResponseError, TraceTooLargeError
+from asyncjobs._errors import RequestError, ResponseError, TraceTooLargeError
 from asyncjobs._models import Job, JobRef, TraceChunk
 from asyncjobs._trace.reading import WINDOW_BYTES, OriginMemory, Reset, Result, TraceReader
 
@@ -232,9 +233,16 @@ async def knows_windows(api: Api, ref: JobRef) -> bool:
     return True
 
 
-async def quietly(step: Awaitable[Polled]) -> Polled | AsyncJobsError:
-    """Give a failed poll as a value, so that whoever polls decides what it means."""
+async def quietly(api: Api, step: Awaitable[Polled]) -> Polled | ResponseError | RequestError:
+    """Give a failed poll as a value, so that whoever polls decides what it means.
+
+    The tail's own pace is the retry of a poll; the client's retry layer is told all the same, because a
+    throttled answer closes the gate for everybody.
+    """
     try:
         return await step
     except (RequestError, ResponseError) as error:
-        return error
+        failure = error
+    with contextlib.suppress(RequestError, ResponseError):
+        await api.attempts("poll", call="tail").failed(failure)
+    return failure

@@ -49,7 +49,7 @@ class StatusPace:
 async def watch_one(api: Api, watch: JobWatch, options: TailOptions) -> None:
     """Keep the status of one job up to date until it is final and its archived log is known, or hopeless.
 
-    Transient errors never end it; 401, 403 and 404 three times in a row do.
+    Once the job is known, transient errors never end it; 401, 403 and 404 three times in a row do.
     """
     pace, patience = StatusPace(api.random, options), Patience()
     while True:
@@ -57,7 +57,8 @@ async def watch_one(api: Api, watch: JobWatch, options: TailOptions) -> None:
         try:
             job = await api.get_job(watch.ref.project, watch.ref.job_id, lane=Lane.TAIL)
         except (RequestError, ResponseError) as error:
-            if patience.failed(error):
+            # A job that was never seen is not waited for: the call has its own retries behind it.
+            if watch.job is None or patience.failed(error):
                 watch.fail(error)
                 return
             delay = pace.failed()

@@ -15,12 +15,15 @@ from typing import Final
 
 import attrs
 
-from asyncjobs._errors import AsyncJobsError, AuthenticationError, ForbiddenError, NotFoundError
+from asyncjobs._errors import AsyncJobsError, CertificateError, ForbiddenAddressError, ResponseError
 from asyncjobs._models import Job, JobStatus
 from asyncjobs._trace.reading import Result
 
 DEFINITE_ERRORS: Final = 3
-"""How often in a row 401, 403 or 404 have to come before they are believed."""
+"""How often in a row 401, 403, 404 and their like have to come before they are believed."""
+
+PASSING_STATUSES: Final = frozenset({408, 409, 425, 429})
+"""4xx answers that say "not now" rather than "no"."""
 
 FINAL_ERRORS: Final = 12
 """Failed or doubtful reads in a row after the end of a job before it is given up."""
@@ -140,6 +143,17 @@ class Ending:
         return first if elapsed < first else max(first, self._settle - elapsed)
 
 
+def is_definite(error: AsyncJobsError) -> bool:
+    """Whether an error is GitLab's answer to the question, not trouble on the way."""
+    if isinstance(error, CertificateError | ForbiddenAddressError):
+        return True
+    return (
+        isinstance(error, ResponseError)
+        and 400 <= error.status < 500
+        and error.status not in PASSING_STATUSES
+    )
+
+
 class Patience:
     """Counts failed polls: definite answers are believed after a few, the rest never end a running job."""
 
@@ -148,10 +162,7 @@ class Patience:
 
     def failed(self, error: AsyncJobsError) -> bool:
         """Take an error; True means that going on is pointless."""
-        if isinstance(error, AuthenticationError | ForbiddenError | NotFoundError):
-            self._definite += 1
-        else:
-            self._definite = 0
+        self._definite = self._definite + 1 if is_definite(error) else 0
         return self._definite >= DEFINITE_ERRORS
 
     def worked(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from asyncjobs._api import Api
-from asyncjobs._errors import ForbiddenError, NotFoundError
+from asyncjobs._errors import ForbiddenError, NotFoundError, ServerError
 from asyncjobs._models import JobRef, TraceCursor, TraceReset
 from asyncjobs._options import TailOptions
 from asyncjobs._tail import follow_trace, get_trace, read_trace
@@ -276,8 +276,11 @@ async def test_status_errors_do_not_end_a_tail(connect: Connect, kind: str) -> N
     async with fake(kind) as gitlab, connect(gitlab) as api:
         job = add_job(gitlab)
         job.script_trace(log_of(500), every=20, pushes=10)
-        down = gitlab.faults.add("502", times=10_000)
-        asyncio.get_running_loop().call_later(300, gitlab.faults.remove, down)
+        loop = asyncio.get_running_loop()
+        loop.call_later(
+            30, lambda: gitlab.faults.add("502", times=10_000, where=lambda _: loop.time() < back)
+        )
+        back = loop.time() + 330
         got = await follow(api, job)
         assert bytes(got.data) == job.trace
 
@@ -381,3 +384,36 @@ async def test_read_trace_of_a_short_repeating_log(connect: Connect, kind: str) 
         job = add_job(gitlab, status="success", trace=b"same\n" * 20, age=3600)
         chunk = await read_trace(api, job.project_id, job.id, offset=50, limit=1000)
         assert chunk.data == b"same\n" * 10
+
+
+async def test_unknown_job_and_dead_server_are_errors(connect: Connect) -> None:
+    """A tail whose job was never seen does not poll for ever."""
+    async with fake("window") as gitlab, connect(gitlab) as api:
+        job = add_job(gitlab)
+        gitlab.remove_job(job)
+        with pytest.raises(NotFoundError):
+            await follow(api, job)
+        gitlab.faults.add("503", times=10_000)
+        began = api.clock.monotonic()
+        with pytest.raises(ServerError):
+            await follow(api, job)
+        assert api.clock.monotonic() - began < 300
+
+
+@kinds
+async def test_throttled_polls_keep_silent(connect: Connect, kind: str) -> None:
+    """A 429 with Retry-After is obeyed by the tail that got it and by the others."""
+    async with fake(kind) as gitlab, connect(gitlab) as api:
+        jobs = [add_job(gitlab, f"test{n}") for n in range(4)]
+        for job in jobs:
+            job.script_trace(log_of(400), every=3, pushes=30)
+        asyncio.get_running_loop().call_later(
+            40, lambda: gitlab.fail_next("429", where="*/trace", retry_after="25")
+        )
+        got = await asyncio.gather(*(follow(api, job) for job in jobs))
+        assert [bytes(each.data) for each in got] == [job.trace for job in jobs]
+        (refused,) = gitlab.requests.filter("*/trace", status=429)
+        later = [
+            request for request in gitlab.requests.filter("*/trace") if request.time > refused.time + 0.01
+        ]
+        assert later[0].time >= refused.time + 25

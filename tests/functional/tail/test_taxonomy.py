@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Literal
 
 import attrs
 import pytest
@@ -56,6 +57,13 @@ async def watch(api: Api, job: FakeJob) -> Outcome:
                 case TailFailed():
                     out.end = type(event.error).__name__
     return out
+
+
+TRACE: dict[str, Literal["window", "range", "whole"]] = {
+    "window": "window",
+    "range": "range",
+    "whole": "whole",
+}
 
 
 def later(seconds: float, deed: Callable[..., object], *args: object) -> None:
@@ -207,7 +215,7 @@ async def test_row(
     connect: Connect, kind: str, row: Callable[[FakeJob], None], resets: list[str], end: str
 ) -> None:
     """What was emitted is what was written; a change of the past is announced once; the end is the job's."""
-    async with FakeGitLab(trace=kind) as gitlab, connect(gitlab) as api:
+    async with FakeGitLab(trace=TRACE[kind]) as gitlab, connect(gitlab) as api:
         pipe = gitlab.add_project("group/app").add_pipeline("main")
         job = pipe.add_job("test", status="running")
         row(job)
@@ -223,9 +231,9 @@ async def test_row(
 @pytest.mark.parametrize("kind", ["window", "range", "whole"])
 async def test_forbidden(connect: Connect, kind: str) -> None:
     """A log that may not be read is a failure, although its job may be."""
-    async with FakeGitLab(trace=kind) as gitlab:
+    async with FakeGitLab(trace=TRACE[kind]) as gitlab:
         project = gitlab.add_project("group/app", visibility="public", members={})
         job = project.add_pipeline("main").add_job("test", status="running", trace=b"secret\n", debug=True)
         async with connect(gitlab) as api:
             out = await watch(api, job)
-        assert (out.end, out.raw) == ("ForbiddenError", b"")
+        assert (out.end, bytes(out.raw)) == ("ForbiddenError", b"")

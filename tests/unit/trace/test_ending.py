@@ -6,9 +6,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from asyncjobs._errors import ForbiddenError, NotFoundError, RequestTimeout, ServerError
+from asyncjobs._errors import (
+    CertificateError,
+    ConnectError,
+    ForbiddenError,
+    NotFoundError,
+    RequestTimeout,
+    ResponseError,
+    ServerError,
+)
 from asyncjobs._models import Job, JobArtifact, JobStatus, Pipeline
-from asyncjobs._trace.ending import FINAL_ERRORS, Ending, Patience, Phase, phase_of
+from asyncjobs._trace.ending import FINAL_ERRORS, Ending, Patience, Phase, is_definite, phase_of
 from asyncjobs._trace.reading import Result
 
 
@@ -148,3 +156,13 @@ def test_definite_errors_are_believed_the_third_time() -> None:
     assert not any(patience.failed(RequestTimeout("slow")) for _ in range(100))
     patience.worked()
     assert not patience.failed(gone)
+
+
+def test_trouble_on_the_way_is_not_an_answer() -> None:
+    """Throttling, locks and time-outs say "not now"; a wrong certificate or a bad request says "no"."""
+    for status in (408, 409, 425, 429, 500, 503):
+        assert not is_definite(ResponseError("x", status=status))
+    for status in (400, 401, 403, 404, 405, 410, 422):
+        assert is_definite(ResponseError("x", status=status))
+    assert is_definite(CertificateError("x"))
+    assert not is_definite(ConnectError("x"))
