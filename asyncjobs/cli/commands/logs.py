@@ -211,8 +211,9 @@ async def tail(
     """Follow every job of TARGET until it ends, each line with its job in front.
 
     Of a project or group, the jobs that are alive; with --save, all jobs of each TARGET, and again
-    tomorrow only the new ones. Jobs that start later join, a retried job is followed to its new try. Lines go to standard
-    output; what comes (+), goes (-), changes (~) or fails (!) is said on standard error.
+    tomorrow only the new ones. Jobs that start later join, a retried job is followed to its new
+    try. Lines go to standard output; what comes (+), goes (-), changes (~) or fails (!) is said on
+    standard error.
 
     Examples:
         asyncjobs tail group/app/-/pipelines/6
