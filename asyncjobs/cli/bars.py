@@ -79,7 +79,8 @@ class SyncBars:
         self._total = 0
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        if self._live:  # older releases of rich print an empty line even when disabled
+            self._progress.start()
         self._overall = self._progress.add_task(self._label("all files"), total=None)
         return self
 
@@ -89,7 +90,8 @@ class SyncBars:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if self._live:
+            self._progress.stop()
 
     def on_event(self, event: asyncjobs.SyncEvent) -> None:
         """Take one event of the library."""

@@ -11,6 +11,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import attrs
@@ -102,6 +103,18 @@ class AppGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """In the order in which they were added, which is the order in which they are learnt."""
         return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a typo is answered with the name that comes nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], self.commands, n=1)
+            if not near or near[0] in error.format_message():  # newer releases of click say it themselves
+                raise
+            raise click.UsageError(f"{error.format_message()} Did you mean {near[0]!r}?", ctx) from None
 
     def format_commands(
         self,
