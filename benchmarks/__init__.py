@@ -1,1 +1,1 @@
-"""Measurements beside other programs: `python -m benchmarks NAME`. Caveats first, then figures, then how to repeat."""
+"""Measurements beside other programs: `python -m benchmarks NAME`. Caveats first, then the figures."""

@@ -62,7 +62,7 @@ def job(number: int) -> dict[str, object]:
         "web_url": f"https://gitlab.example.com/group/app/-/jobs/{number}",
         "project": {"ci_job_token_scope_enabled": False},
         "artifacts": [
-            {"file_type": "archive", "size": 1000 + number, "filename": "artifacts.zip", "file_format": "zip"},
+            {"file_type": "archive", "size": number, "filename": "artifacts.zip", "file_format": "zip"},
             {"file_type": "trace", "size": 2000, "filename": "job.log", "file_format": "raw"},
         ],
         "artifacts_file": {"filename": "artifacts.zip", "size": 1000 + number},
@@ -86,7 +86,8 @@ class Prepared:
         self.requests = 0
         self.failing = False
         self.bodies = [
-            json.dumps([job(page * PER_PAGE + n + 1) for n in range(PER_PAGE)]).encode() for page in range(pages)
+            json.dumps([job(page * PER_PAGE + n + 1) for n in range(PER_PAGE)]).encode()
+            for page in range(pages)
         ]
         self.single = json.dumps(job(8)).encode()
         self.ready: dict[tuple[bytes, int], bytes] = {}

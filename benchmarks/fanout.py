@@ -4,6 +4,8 @@ Each contender runs in a process of its own (so that peak memory is its own), al
 round, against one server process; every job is decoded and its id added up, and a wrong sum fails.
 """
 
+# ruff: noqa: PLC0415 -- the process of a contender loads only what it needs, so that its memory is its own
+
 from __future__ import annotations
 
 import argparse
@@ -15,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypedDict
 
@@ -45,11 +47,13 @@ async def _asyncjobs(url: str, targets: int) -> tuple[int, int]:
 
     limits = Limits(in_flight=IN_FLIGHT, jobs_index_per_minute=None)
     count = total = 0
-    async with Client(url, private_token="glpat-benchmark-token", limits=limits) as client:
-        async with client.stream_jobs(ProjectRef(n) for n in range(1, targets + 1)) as jobs:
-            async for _, job in jobs:
-                count += 1
-                total += job.id
+    async with (
+        Client(url, private_token="glpat-benchmark-token", limits=limits) as client,
+        client.stream_jobs(ProjectRef(n) for n in range(1, targets + 1)) as jobs,
+    ):
+        async for _, job in jobs:
+            count += 1
+            total += job.id
     return count, total
 
 
@@ -121,8 +125,10 @@ def _python_gitlab(url: str, targets: int) -> tuple[int, int]:
     return sum(count for count, _ in results), sum(total for _, total in results)
 
 
-def _asyncio_run(run: Callable[[str, int], object]) -> Callable[[str, int], tuple[int, int]]:
-    return lambda url, targets: asyncio.run(run(url, targets))  # type: ignore[arg-type, return-value]  # all are coroutines of two ints
+def _asyncio_run(
+    run: Callable[[str, int], Coroutine[None, None, tuple[int, int]]],
+) -> Callable[[str, int], tuple[int, int]]:
+    return lambda url, targets: asyncio.run(run(url, targets))
 
 
 CONTENDERS: dict[str, Callable[[str, int], tuple[int, int]]] = {
@@ -144,7 +150,18 @@ def measure(name: str, url: str, targets: int) -> Result:
 
 
 def _in_own_process(name: str, url: str, targets: int) -> Result:
-    command = [sys.executable, "-m", "benchmarks", "fanout", "--run", name, "--url", url, "--targets", str(targets)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks",
+        "fanout",
+        "--run",
+        name,
+        "--url",
+        url,
+        "--targets",
+        str(targets),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
@@ -157,12 +174,12 @@ def compare(targets: int, pages: int, rounds: int, names: Iterable[str]) -> dict
     found: dict[str, list[Result]] = {name: [] for name in names}
     with pages_server.running(pages=pages) as url:
         for _ in range(rounds):
-            for name in found:
+            for name, results in found.items():
                 result = _in_own_process(name, url, targets)
                 expected = targets * pages * pages_server.PER_PAGE, targets * pages_server.page_sum(pages)
                 if (result["jobs"], result["total"]) != expected:
                     raise RuntimeError(f"{name} lost or doubled jobs: {result['jobs']} of {expected[0]}")
-                found[name].append(result)
+                results.append(result)
     return found
 
 
