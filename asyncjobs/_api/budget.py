@@ -25,6 +25,8 @@ from asyncjobs._retry.gate import Gate
 from asyncjobs._retry.window import ServerWindow, Window
 
 _JITTER_SECONDS = 1.0
+_LONGEST_CLOSING_SECONDS = 3_600.0
+"""GitLab's longest window is an hour; a gate shut for months by one bad header would need a restart."""
 
 
 @attrs.define
@@ -128,7 +130,7 @@ class Budget:
     def close(self, endpoint: EndpointClass, seconds: float) -> None:
         """The server asked for silence on this class: nobody sends for that long."""
         now = self._clock.monotonic()
-        self._gates[endpoint].close(now, seconds)
+        self._gates[endpoint].close(now, min(seconds, _LONGEST_CLOSING_SECONDS))
         self._turnstiles[endpoint].expire(self._gates[endpoint].closed_for(now))
 
     def set_server_time(self, server_time: float | None) -> None:

@@ -99,6 +99,24 @@ async def test_a_wait_that_is_too_long_is_not_begun(value: str, body: str) -> No
         assert len(server.requests) == 1
 
 
+async def test_one_absurd_header_does_not_shut_the_client_for_ever() -> None:
+    """After an hour somebody looks again, although a server once asked for months of silence."""
+
+    async def script(request: Received, wire: Wire) -> None:
+        absurd = answer(429, b"Retry later", {"Retry-After": "10000000"})
+        await wire.write(absurd if request.number == 1 else answer(200, JOB))
+
+    async with RawServer(script) as server, open_client(server.url) as client:
+        with pytest.raises(RateLimitedError):
+            await client.get_job(3, 8)
+        await asyncio.sleep(3_000.0)
+        with pytest.raises(RateLimitedError):
+            await client.get_job(3, 8)
+        assert len(server.requests) == 1
+        await asyncio.sleep(700.0)
+        assert (await client.get_job(3, 8)).id == 8
+
+
 async def test_a_server_that_never_relents() -> None:
     """After five attempts the 429 is the caller's, with the number of attempts in it."""
 
