@@ -30,7 +30,6 @@ class Gate:
         self.closings = 0
         self._closed_until: float | None = None
         self._probing = False
-        self._probe_sent = False
         self._unsent_from_before = 0
         """Passages granted before the gate closed and still without a slot: each is given back."""
         self._earlier = 0
@@ -48,7 +47,7 @@ class Gate:
                 return FOREVER
             if now < self._closed_until:
                 return self._closed_until - now
-            self._probing, self._probe_sent = True, False
+            self._probing = True
         elif self._ramp_since is not None:
             elapsed = now - self._ramp_since
             allowed = max(1, self._earlier // 2) + int(elapsed)
@@ -66,7 +65,6 @@ class Gate:
     def sent(self) -> None:
         """A granted passage goes onto the wire; it ends with `leave`."""
         self.on_the_wire += 1
-        self._probe_sent = self._probing
 
     def give_back(self) -> None:
         """A granted passage was not used: nothing was sent."""
@@ -75,7 +73,7 @@ class Gate:
             return
         if self._unsent_from_before > 0:
             self._unsent_from_before -= 1
-        elif not self._probe_sent:
+        else:
             self._probing = False
 
     def leave(self, now: float, *, answered: bool) -> None:

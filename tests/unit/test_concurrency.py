@@ -246,6 +246,34 @@ async def test_cancel_at_each_stage_of_the_turnstile(when: str) -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
+async def test_a_refunded_passage_goes_to_the_next() -> None:
+    """Whoever is cancelled in the turn in which it was let through leaves its passage to the one behind."""
+    rule = Rule()
+    rule.one_at_a_time = True
+    await rule.turnstile.enter()
+    victim, heir = (asyncio.ensure_future(rule.turnstile.enter()) for _ in range(2))
+    await settle()
+    rule.out = 0
+    rule.turnstile.changed()
+    victim.cancel()
+    await settle()
+    assert victim.cancelled()
+    assert heir.done()
+    assert rule.out == 1
+
+
+async def test_no_timer_outlives_its_waiters() -> None:
+    """When the last one who waits is cancelled, nothing is left that would wake later."""
+    rule = Rule()
+    rule.opens_at = now() + 1000
+    waiter = asyncio.ensure_future(rule.turnstile.enter())
+    await settle()
+    assert len(asyncio.all_tasks()) == 3
+    waiter.cancel()
+    await settle()
+    assert len(asyncio.all_tasks()) == 1
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_any_schedule_at_the_turnstile(seed: int) -> None:
     """In any mix of waiting, cancelling and expiring, passages out are exactly those that were entered."""

@@ -125,6 +125,13 @@ def test_every_item_once(pages: list[list[int]]) -> None:
     assert set(given_out) == {key for page in pages for key in page}
 
 
+def test_what_shifts_along_stays_known() -> None:
+    """An item that keeps sliding onto the next page is given once, however many pages that takes."""
+    seen = Seen()
+    given_out = [seen.new([0, page])[0] for page in range(1, 200)]
+    assert given_out == [True] + [False] * 198
+
+
 @pytest.mark.parametrize("period", [49, 50, 51, 100])
 def test_seen_is_bounded(period: int) -> None:
     """However long a listing and however it repeats itself, only 50 pages of keys are kept."""

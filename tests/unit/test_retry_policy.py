@@ -281,6 +281,16 @@ def test_an_outage_is_not_amplified(error: AsyncJobsError) -> None:
     assert sent > wanted
 
 
+def test_a_server_that_fails_half_the_time() -> None:
+    """Over a long time one retry in ten successes is paid for, whatever fails in between."""
+    bucket = RetryBucket()
+    good, retried = 10_000, 0
+    for _ in range(good):
+        retried += bucket.take(COST)
+        bucket.succeeded()
+    assert good / 10 <= retried <= good / 10 + 20
+
+
 @given(st.lists(st.sampled_from(["ok", "retry", "timeout"]), max_size=400))
 def test_the_bucket_settles_at_a_tenth(events: list[str]) -> None:
     """Whatever happens, retries cost no more than what was there and what successes gave back."""
