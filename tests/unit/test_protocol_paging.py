@@ -130,6 +130,7 @@ def test_what_shifts_along_stays_known() -> None:
     seen = Seen()
     given_out = [seen.new([0, page])[0] for page in range(1, 200)]
     assert given_out == [True] + [False] * 198
+    assert len(seen._last) <= 51, "and it does not keep the others alive"
 
 
 @pytest.mark.parametrize("period", [49, 50, 51, 100])
