@@ -29,7 +29,8 @@ Caveats: client and server share one machine and its loopback, so there is no la
 are contended; a real server is far slower than any of these. The bare loop has no retries, no limits,
 no redirect rules and no de-duplication; python-gitlab and gidgetlab give dicts or thin objects where
 asyncjobs gives checked typed models. On a busy machine the CPU time of a contender is the steadier figure;
-threads can use a second core for the network, a loop cannot. 16 requests are in flight for everyone (threads for python-gitlab).
+threads can use a second core for the network, a loop cannot. 16 requests are in flight for everyone
+(threads for python-gitlab).
 """
 
 
