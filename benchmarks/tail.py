@@ -37,6 +37,7 @@ class Seen:
     learning: list[float] = attrs.field(factory=list)
     lags: list[float] = attrs.field(factory=list)
     pushes: dict[int, int] = attrs.field(factory=dict)
+    first: int = 0
     finished: int = 0
     failed: int = 0
     lines: int = 0
@@ -83,10 +84,13 @@ async def read(facts: dict[str, Any], options: argparse.Namespace) -> tuple[Seen
 def take(seen: Seen, event: asyncjobs.TailEvent, began: float, speed: float) -> None:
     """Count one event; a line that says when it was pushed gives a delay."""
     job = event.ref.job_id
-    if isinstance(event, asyncjobs.LogLine):
+    if isinstance(event, asyncjobs.JobStarted):
+        seen.first = min(seen.first or job, job)
+    elif isinstance(event, asyncjobs.LogLine):
         seen.lines += 1
         seen.crcs[job] = zlib.crc32(event.raw, seen.crcs.get(job, 0))
-        if event.raw.startswith(b"pushed at "):
+        # The first job has a long log to catch up with before its pushes; it is not in the delays.
+        if event.raw.startswith(b"pushed at ") and job != seen.first:
             lag = (time.time() - began) * speed - float(event.raw[10:])
             number = seen.pushes[job] = seen.pushes.get(job, 0) + 1
             (seen.learning if number <= SETTLED_PUSHES else seen.lags).append(lag)

@@ -33,6 +33,9 @@ PROBE_EVERY: Final = 6
 PROBE_PART: Final = 0.75
 """Where in the period the second of them stands."""
 
+MAX_CREDIT: Final = 2.0
+"""Polls a tail may save up while a budget is shared."""
+
 QUIET_BEATS: Final = 3
 """A gap of more beats than this, twice in a row, speaks for a slower rhythm."""
 
@@ -59,6 +62,7 @@ class Pace:
         self._pushes = 0
         self._quiet_gaps = 0
         self._failures = 0
+        self._credit = 0.0
         self._delay = min_interval
 
     @property
@@ -73,7 +77,7 @@ class Pace:
             asked: When the request was sent; what was there then is in the answer.
             answered: When the answer was read; what is in it was pushed before.
             grew: Whether there were new bytes.
-            floor: Seconds between polls at the least while many tails share a budget.
+            floor: Seconds between polls on average, at the least, while many tails share a budget.
         """
         self._failures = 0
         before, self._last_poll = self._last_poll, asked
@@ -86,12 +90,11 @@ class Pace:
             if self._push is not None and self._period is not None and asked < self._push[1] + self._period:
                 # The push that was due by now at the earliest is still to come: it is late in its window.
                 self._push = (max(self._push[0], asked - self._period), self._push[1])
-        least = max(self._min, floor)
-        # A tail that may ask rarely asks when a push is due, and spends no poll on finding its moment.
+        least = self._least(asked if before is None else before, asked, floor)
         due = self._next(answered, least)
-        if floor > self._min:
-            due = max(due, floor * self._chance.uniform(0.9, 1.1))
-        self._delay = max(least if floor > self._max else self._min, min(max(self._max, floor), due))
+        if least > self._min:
+            due = max(due, least * self._chance.uniform(0.9, 1.1))
+        self._delay = min(max(self._max, least), max(self._min, due))
         return self._delay
 
     def failed(self) -> float:
@@ -99,6 +102,17 @@ class Pace:
         self._failures += 1
         limit = max(self._min, min(MAX_ERROR_DELAY, self._delay * 2.0 ** min(self._failures, 10)))
         return limit * self._chance.uniform(0.5, 1.0) if self._failures < 10 else limit
+
+    def _least(self, before: float, asked: float, floor: float) -> float:
+        """Seconds until this tail has a poll to spend again, when each has one per *floor* seconds.
+
+        Polls not spent are saved up, so that two may stand close together around a push.
+        """
+        if floor <= self._min:
+            self._credit = 0.0
+            return self._min
+        self._credit = min(MAX_CREDIT, self._credit + (asked - before) / floor) - 1.0
+        return max(self._min, -self._credit * floor)
 
     def _learn(self, before: float, after: float) -> None:
         """A push happened between *before* and *after*."""

@@ -213,7 +213,6 @@ class TraceReader:
         if not self._doubts:
             self._doubted_at = now
         self._doubts += 1
-        self._etag = None
         if erased or (self._doubts >= DOUBTS and now - self._doubted_at >= persist):
             self._recheck = self.place.recheck()
         return None

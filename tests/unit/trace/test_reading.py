@@ -224,6 +224,20 @@ def settle_doubt(reader: TraceReader, server: Server) -> tuple[bytes, Reset | No
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_doubt_needs_time_and_repetition(kind: str) -> None:
+    """Two contradictions an hour apart, or many within a second, are not believed."""
+    for moments in ([0.0, 3600.0], [0.1 * n for n in range(20)]):
+        server, reader = Server(kind, lines(1000)), TraceReader()
+        out = drain(reader, server)
+        truth, server.log = server.log, b""
+        for now in moments:
+            assert read(reader, server, now=now)[2] is None
+            assert not reader.wants_check
+        server.log = truth + b"more\n"
+        assert out + drain(reader, server) == server.log
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_vanished_log_is_a_reset(kind: str) -> None:
     """A log that stays empty was erased; what comes later is delivered from its beginning."""
     server, reader = Server(kind, lines(1000)), TraceReader()
