@@ -148,7 +148,7 @@ class RunnerLog:
         self.write("Uploading artifacts...\n", stream=RUNNER)
         self.write("dist: found 6 matching artifact files and directories\n", stream=RUNNER)
         self.write(
-            'Uploading artifacts as "archive" to coordinator... 201 Created  responseStatus=201 Created\n',
+            'Uploading artifacts as "archive" to coordinator... 201 Created\n',
             stream=RUNNER,
             kind="E",
         )
