@@ -20,8 +20,8 @@ from asyncjobs._errors import ConfigurationError
 
 _URL_VARIABLES = ("GITLAB_URL", "CI_SERVER_URL", "CI_API_V4_URL")
 _TOKEN_VARIABLES = (
-    ("GITLAB_PRIVATE_TOKEN", "private_token"),
     ("GITLAB_TOKEN", "private_token"),
+    ("GITLAB_PRIVATE_TOKEN", "private_token"),
     ("GITLAB_OAUTH_TOKEN", "oauth_token"),
     ("CI_JOB_TOKEN", "job_token"),
 )
@@ -49,7 +49,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     """Read URL and token from the variables GitLab CI and other tools use.
 
     The URL is the first of GITLAB_URL, CI_SERVER_URL, CI_API_V4_URL (else gitlab.com), the token
-    the first of GITLAB_PRIVATE_TOKEN, GITLAB_TOKEN, GITLAB_OAUTH_TOKEN, CI_JOB_TOKEN. Empty ones
+    the first of GITLAB_TOKEN, GITLAB_PRIVATE_TOKEN, GITLAB_OAUTH_TOKEN, CI_JOB_TOKEN. Empty ones
     count as absent.
     """
     url = next((environment[name] for name in _URL_VARIABLES if environment.get(name)), _DEFAULT_URL)

@@ -128,7 +128,7 @@ class Client(EndpointMethods, FeatureMethods):
         """A client from the variables that GitLab CI and other tools use.
 
         The URL is the first of `GITLAB_URL`, `CI_SERVER_URL`, `CI_API_V4_URL`, else gitlab.com; the
-        token the first of `GITLAB_PRIVATE_TOKEN`, `GITLAB_TOKEN`, `GITLAB_OAUTH_TOKEN`,
+        token the first of `GITLAB_TOKEN`, `GITLAB_PRIVATE_TOKEN`, `GITLAB_OAUTH_TOKEN`,
         `CI_JOB_TOKEN`, else none. `GITLAB_CA_FILE` names further authorities.
 
         Args:

@@ -108,7 +108,7 @@ def _os_text(error: BaseException) -> str:
     inner = getattr(error, "os_error", error)
     number = getattr(inner, "errno", None)
     if isinstance(inner, ssl.SSLError):
-        return (inner.reason or "TLS error").replace("_", " ").lower()
+        return (getattr(inner, "reason", None) or "TLS error").replace("_", " ").lower()
     strerror = getattr(inner, "strerror", None)
     if isinstance(number, int) and number in errno.errorcode and strerror:
         # asyncio writes "Connect call failed (address)" there; the plain text is shorter and safe.

@@ -31,7 +31,7 @@ one of them, or - for targets on standard input.
 
 A SPAN is 90s, 15m or 1h30m; WHEN is a span before now, or a date or time; a SIZE is 500k, 20M or 1.5G.
 
-The token comes from GITLAB_PRIVATE_TOKEN, GITLAB_TOKEN, GITLAB_OAUTH_TOKEN or CI_JOB_TOKEN, the
+The token comes from GITLAB_TOKEN, GITLAB_PRIVATE_TOKEN, GITLAB_OAUTH_TOKEN or CI_JOB_TOKEN, the
 server from GITLAB_URL, CI_SERVER_URL or CI_API_V4_URL.
 
 Exit codes: 0 all well, 1 something failed (the rest was done), 2 usage, 3 not authorised, 4 nothing

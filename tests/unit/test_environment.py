@@ -35,7 +35,7 @@ def test_which_url(variables: dict[str, str], url: str) -> None:
     [
         ({}, None, None),
         ({"GITLAB_TOKEN": "a"}, "private_token", "a"),
-        ({"GITLAB_PRIVATE_TOKEN": "b", "GITLAB_TOKEN": "a"}, "private_token", "b"),
+        ({"GITLAB_PRIVATE_TOKEN": "b", "GITLAB_TOKEN": "a"}, "private_token", "a"),
         ({"GITLAB_TOKEN": "a", "CI_JOB_TOKEN": "j"}, "private_token", "a"),
         ({"GITLAB_OAUTH_TOKEN": "o", "CI_JOB_TOKEN": "j"}, "oauth_token", "o"),
         ({"GITLAB_TOKEN": "", "CI_JOB_TOKEN": "j"}, "job_token", "j"),
