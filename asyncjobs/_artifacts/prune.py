@@ -92,7 +92,7 @@ async def _remove(run: Run, row: FileRow) -> None:
     folder, name = await run.root.parent_of(row.path, create=False)
     try:
         await folder.remove(name)
-        into_path = folder_beside(row.path)
+        into_path = row.path.removesuffix(f"/{row.member}") if row.member else folder_beside(row.path)
         tree = await run.root.ledger.tree(into_path)
         if tree is not None:
             into = into_path.rpartition("/")[2]

@@ -30,6 +30,7 @@ _END_SIGNATURE = b"PK\x05\x06"
 _LOCATOR_SIGNATURE = b"PK\x06\x07"
 _END64_SIGNATURE = b"PK\x06\x06"
 _CENTRAL_SIGNATURE = b"PK\x01\x02"
+_UNIX = 3
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 
 
@@ -231,15 +232,25 @@ def _read_central(directory: bytes, position: int) -> tuple[Member, int]:
     size, compressed, offset, zip64 = _wide(
         directory[extra_at : extra_at + extra_bytes], size, compressed, offset
     )
-    # 4.4.4: bit 11 means UTF-8; without it the name is in code page 437.
-    try:
-        name = raw_name.decode("utf-8" if flags & 0x800 else "cp437")
-    except UnicodeDecodeError:
-        raise IntegrityError(f"a member's name is not valid UTF-8: {raw_name[:120]!r}") from None
+    name = _decoded(raw_name, flags, made >> 8)
     member = Member(
         name, raw_name, flags, method, crc, compressed, size, offset, made >> 8, attributes, disk, zip64
     )
     return member, after
+
+
+def _decoded(raw_name: bytes, flags: int, made_by: int) -> str:
+    """A name as text: bit 11 means UTF-8 (4.4.4), and Unix writers without it mean their locale all the same.
+
+    Info-ZIP on Linux leaves the bit out; by the rule alone, code page 437, every umlaut would be two signs.
+    """
+    if flags & 0x800 or made_by == _UNIX:
+        try:
+            return raw_name.decode()
+        except UnicodeDecodeError:
+            if flags & 0x800:
+                raise IntegrityError(f"a member's name is not valid UTF-8: {raw_name[:120]!r}") from None
+    return raw_name.decode("cp437")
 
 
 def extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:

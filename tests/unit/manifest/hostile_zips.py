@@ -220,7 +220,7 @@ def _kinds() -> Iterator[tuple[str, bytes]]:
     yield "setuid", build([Entry(mode=stat.S_IFREG | 0o4755)])
     yield "setgid", build([Entry(mode=stat.S_IFREG | 0o2755)])
     yield "folder mode on a file", build([Entry(mode=stat.S_IFDIR | 0o755)])
-    yield "file mode on a folder", build([Entry(name=b"d/", data=b"", mode=stat.S_IFREG | 0o644)])
+    yield "link mode on a folder", build([Entry(name=b"d/", data=b"", mode=stat.S_IFLNK | 0o777)])
     yield "folder with contents", build([Entry(name=b"d/", mode=stat.S_IFDIR | 0o755)])
     yield "encrypted", build([Entry(flags=0x801)])
     yield "strong encryption", build([Entry(flags=0x840)])

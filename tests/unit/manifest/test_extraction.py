@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import random
+import shutil
+import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,47 @@ def test_the_builder_makes_honest_zips_too() -> None:
     """The corpus is refused for its faults: the same builder without a fault is accepted."""
     raw = build([Entry(name=b"a.txt"), Entry(name=b"d/b", data=b"xyz" * 99, method=8)], comment=b"fine")
     assert unpack_all(raw) == {"a.txt": b"hello", "d/b": b"xyz" * 99}
+
+
+@pytest.mark.parametrize("mode", [0o100644, 0o177777, 0])
+def test_folders_with_odd_modes_are_folders(mode: int) -> None:
+    """Old Java archivers write -1, others the mode of a file; the name's slash decides."""
+    raw = build([Entry(name=b"d/", data=b"", mode=mode), Entry(name=b"d/x")])
+    assert unpack_all(raw) == {"d/x": b"hello"}
+
+
+def run(command: list[str], folder: Path) -> bytes:
+    """What a program writes to its output."""
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True).stdout
+
+
+WRITERS: dict[str, Callable[[Path, Path], object]] = {
+    "zip": lambda folder, out: run(["zip", "-r", str(out), "."], folder),
+    "zip -fz": lambda folder, out: run(["zip", "-r", "-fz", str(out), "."], folder),
+    "zip to a pipe": lambda folder, out: out.write_bytes(run(["zip", "-r", "-", "."], folder)),
+    "7z": lambda folder, out: run(["7z", "a", "-tzip", str(out), "."], folder),
+    "7z stored": lambda folder, out: run(["7z", "a", "-tzip", "-mx0", str(out), "."], folder),
+    "jar": lambda folder, out: run(["jar", "cf", str(out), "."], folder),
+    "jar stored": lambda folder, out: run(["jar", "cf0", str(out), "."], folder),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_zips_of_other_programs_unpack(tmp_path: Path, writer: str) -> None:
+    """What Info-ZIP, 7-Zip and Java write of the same files unpacks to the same files."""
+    if shutil.which(writer.split(maxsplit=1)[0]) is None:
+        pytest.skip(f"{writer.split(maxsplit=1)[0]} is not installed")
+    chance = random.Random(11)
+    for number in range(5):
+        folder, out = tmp_path / f"{number}", tmp_path / f"{number}.zip"
+        truth = {f"d{n % 3}/e/f{n} ü.bin": chance.randbytes(chance.choice(SIZES)) for n in range(8)}
+        for name, data in truth.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+        WRITERS[writer](folder, out)
+        found = unpack_all(out.read_bytes())
+        found.pop("META-INF/MANIFEST.MF", None)
+        assert found == truth
 
 
 def test_comment_that_holds_an_end_record_is_not_mistaken() -> None:
