@@ -403,3 +403,19 @@ def test_random_lives_of_a_log(seed: int, kind: str) -> None:
     assert out == server.log
     assert reader.place.crc == zlib.crc32(server.log)
     assert HOLD_BYTES < WINDOW_BYTES
+
+
+def test_comparison_with_a_cut_body_is_repeated() -> None:
+    """A whole log that just stopped short does not convict a trace of having shrunk, until it keeps to it."""
+    server, reader = Server("whole", lines(1000)), TraceReader()
+    out = drain(reader, server)
+    truth, server.log = server.log, b"short\n"
+    for now in (0.0, 6.0, 12.0):
+        read(reader, server, now=now)
+    assert reader.wants_check
+    server.log = truth[:500]
+    assert read(reader, server, proven=False)[1:] == (Result.UNPROVEN, None)
+    assert reader.wants_check
+    server.log = truth + b"more\n"
+    assert read(reader, server, proven=False)[1:] == (Result.CHECKED, None)
+    assert out + drain(reader, server) == server.log
