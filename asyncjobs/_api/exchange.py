@@ -391,8 +391,9 @@ class Exchange:
         """Close every connection; calls still under way fail. Twice is fine."""
         self._closed = True
         await self._transport.aclose()
-        if self._decoding is not None:
-            self._decoding.shutdown(wait=False)
+        decoding, self._decoding = self._decoding, None
+        if decoding is not None:
+            decoding.shutdown(wait=False)
 
 
 def _class_of(request: Request, hop: Hop) -> EndpointClass:

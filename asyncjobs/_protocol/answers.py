@@ -144,6 +144,7 @@ _HINTS = {
     401: "the token is missing, wrong, expired or not accepted here",
     403: "the token may not do this",
     404: "it does not exist, or the token may not see it",
+    407: "this is the proxy: give its user and password in the proxy's URL",
 }
 
 _BY_STATUS: dict[int, type[ResponseError]] = {

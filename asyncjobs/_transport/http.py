@@ -17,7 +17,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from asyncjobs._errors import RequestError
+from asyncjobs._errors import ClosedError, RequestError
 from asyncjobs._models.calls import Lane
 from asyncjobs._options import Timeouts
 from asyncjobs._transport.failures import Unanswered, translate
@@ -97,6 +97,7 @@ class Transport:
         self._tls = tls
         self._connector_factory = connector_factory
         self._sessions: dict[tuple[Lane, bool], aiohttp.ClientSession] = {}
+        self._closed = False
         idle, connect = timeouts.idle, timeouts.connect
         self._limits = {
             Lane.CONTROL: _timeout(total=timeouts.control_total, connect=connect, idle=idle),
@@ -114,6 +115,7 @@ class Transport:
 
         Raises:
             RequestError: Whatever went wrong; see `asyncjobs._transport.failures`.
+            ClosedError: After `aclose`.
         """
         failure: RequestError | None = None
         try:
@@ -149,6 +151,9 @@ class Transport:
         )
 
     def _session(self, lane: Lane, *, fresh: bool) -> aiohttp.ClientSession:
+        if self._closed:
+            # A call that slept at a gate meanwhile must not open the client again.
+            raise ClosedError("this client was closed")
         session = self._sessions.get((lane, fresh))
         if session is None:
             session = self._sessions[lane, fresh] = aiohttp.ClientSession(
@@ -162,7 +167,8 @@ class Transport:
         return session
 
     async def aclose(self) -> None:
-        """Close every connection; twice is fine."""
+        """Close every connection; twice is fine. Nothing is sent afterwards."""
+        self._closed = True
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await session.close()

@@ -80,7 +80,7 @@ async def test_a_proxy_that_wants_a_password(server_tls: ssl.SSLContext, ca_file
             with pytest.raises(ConnectError, match="the proxy answered 407"):
                 await client.get_job(3, 8)
         async with open_client(plain.url, proxy=proxy.url(), private_token=TOKEN) as client:
-            with pytest.raises(ResponseError) as caught:
+            with pytest.raises(ResponseError, match="this is the proxy") as caught:
                 await client.get_job(3, 8)
             assert caught.value.status == 407
         assert secure.connections == plain.connections == 0
