@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs import BadResponseError, Client, NotFoundError
+from asyncjobs import BadResponseError, Client, NotFoundError, ResponseError
 from asyncjobs.testing import FakeGitLab, FakePipeline
 from tests.support.clients import open_client
 from tests.support.rawserver import RawServer, Received, Wire, http
@@ -71,6 +71,19 @@ async def test_keyset_refused_falls_back_to_numbers(gitlab: FakeGitLab, client: 
     gitlab.faults.add("405", where=lambda request: request.param("pagination") == "keyset")
     assert len([job async for job in client.iter_project_jobs("group/many")]) == 150
     assert [request.status for request in gitlab.requests] == [405, 200, 200]
+
+
+async def test_keyset_refused_half_way_is_an_error(gitlab: FakeGitLab, client: Client) -> None:
+    """A 405 after the first page does not begin the listing anew, which would give every job twice."""
+    filled(gitlab, 250)
+    gitlab.faults.add("405", skip=1)
+    walk = client.iter_project_jobs("group/many")
+    for _ in range(100):
+        await anext(walk)
+    with pytest.raises(ResponseError) as caught:
+        await anext(walk)
+    assert caught.value.status == 405
+    assert len(gitlab.requests) == 2
 
 
 async def test_a_walk_that_breaks_off_raises(gitlab: FakeGitLab, client: Client) -> None:

@@ -141,6 +141,16 @@ async def test_twenty_posts_to_a_server_that_closes_idle_connections() -> None:
         assert gets.isdisjoint(post.connection for post in posts)
 
 
+async def test_a_write_never_shares_a_connection() -> None:
+    """Also on a healthy server that keeps connections open, each write has its own, and closes it."""
+    async with RawServer(always(http(201, JOB))) as server, open_client(server.url) as client:
+        for number in range(1, 6):
+            await client.retry_job(3, number)
+            await client.delete_artifacts(3, number)
+        assert len({request.connection for request in server.requests}) == 10
+        assert all(request.header("Connection") == "close" for request in server.requests)
+
+
 async def test_reads_on_stale_connections() -> None:
     """A read that meets a closed connection is sent again and succeeds."""
     async with RawServer(closes_idle) as server, open_client(server.url) as client:
