@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check format lint types clean
+.PHONY: help demo test check format lint types stores clean
 help:
 	@echo "make demo    the main job on a fake GitLab: no account, no network, about 20 seconds"
 	@echo "make test    the test suite"
+	@echo "make stores  a real S3 server, for the tests that need one"
 	@echo "make check   format, lint, types, tests with warnings as errors, coverage"
 
 $(STAMP): pyproject.toml
@@ -15,6 +16,9 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cli]" --group dev
 	@touch $(STAMP)
+
+stores: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group stores
 
 demo: $(STAMP)
 	@$(BIN)/asyncjobs demo
