@@ -95,7 +95,7 @@ from asyncjobs._models import (
 )
 from asyncjobs._options import Limits, RetryPolicy, SyncOptions, TailOptions, Timeouts
 from asyncjobs._tail import TailStream, TraceStream
-from asyncjobs._trace.terminal import TerminalFilter, sanitize_text
+from asyncjobs._trace.terminal import TerminalFilter, sanitize_line, sanitize_text
 from asyncjobs._version import __version__
 
 _logging.getLogger("asyncjobs").addHandler(_logging.NullHandler())
@@ -146,6 +146,7 @@ __all__ = [
     "TailStream",
     "TerminalFilter",
     "TraceStream",
+    "sanitize_line",
     "sanitize_text",
     # Artifacts and reports
     "ArtifactFile",

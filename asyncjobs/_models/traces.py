@@ -51,7 +51,8 @@ class TraceCursor:
     offset: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     """Bytes delivered so far."""
     crc: int = 0
-    """CRC-32 of all of them."""
+    """CRC-32 of all of them; 0 when reading began in the middle, as `tail_lines` does: then `tail` alone
+    proves the place."""
     tail: bytes = attrs.field(default=b"", validator=attrs.validators.max_len(CURSOR_TAIL_BYTES))
     """The last of them, at most `CURSOR_TAIL_BYTES`."""
 
