@@ -22,6 +22,11 @@ PATH_FIELDS = frozenset({"project", "pipeline_id", "job_id", "job_name", "ref", 
 DEFAULT_PATH_TEMPLATE = "{project}/{pipeline_id}/{job_id}-{job_name}.zip"
 DEFAULT_TRACE_TEMPLATE = "{project}/{pipeline_id}/{job_id}-{job_name}.log"
 
+MAX_PATH_BYTES = 240
+"""Longest path below a destination: leaves room for the destination within 260, the old Windows limit."""
+MAX_DEPTH = 32
+"""Most parts of the path of a member of an archive."""
+
 
 def _number(*, least: float = 0.0, above: bool = False, optional: bool = False, whole: bool = False) -> Any:
     """A validator for numbers that names the option, the value and the range."""
@@ -59,6 +64,11 @@ def _aware(owner: object, attribute: attrs.Attribute[datetime | None], value: ob
         raise TypeError(f"{where} must be a datetime, not {value!r}")
     if value.utcoffset() is None:
         raise ValueError(f"{where} must be an aware datetime")
+
+
+def _extract_limits(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, ExtractLimits):
+        raise TypeError(f"{type(owner).__name__}.{attribute.name} must be ExtractLimits, not {value!r}")
 
 
 def _globs(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -170,6 +180,29 @@ class TailOptions:
 
 
 @attrs.frozen(kw_only=True)
+class ExtractLimits:
+    """How much one archive may unpack to before it is refused; bytes are counted as they come out.
+
+    An archive over a limit stays on the disk as it is, and nothing of it is unpacked.
+    """
+
+    members: int = attrs.field(default=100_000, validator=_number(least=1, whole=True))
+    """Files and folders together."""
+    total_bytes: int = attrs.field(default=2 * 1024**3, validator=_number(least=1, whole=True))
+    """Bytes of all files together."""
+    member_bytes: int = attrs.field(default=1024**3, validator=_number(least=1, whole=True))
+    """Bytes of one file."""
+    ratio: int = attrs.field(default=200, validator=_number(least=1, whole=True))
+    """Most bytes out for each byte in, judged once more than `ratio_after` came out."""
+    ratio_after: int = attrs.field(default=10 * 1024**2, validator=_number(whole=True))
+    """Bytes that a small archive may unpack to whatever its ratio."""
+    path_bytes: int = attrs.field(default=MAX_PATH_BYTES, validator=_number(least=1, whole=True))
+    """Bytes of the longest path in the archive."""
+    depth: int = attrs.field(default=MAX_DEPTH, validator=_number(least=1, whole=True))
+    """Most parts of one path."""
+
+
+@attrs.frozen(kw_only=True)
 class SyncOptions:
     """What `sync_artifacts` selects, where it puts it and what it may do."""
 
@@ -189,6 +222,8 @@ class SyncOptions:
     """Where an archive goes below the destination; fields: those of `PATH_FIELDS`."""
     extract: bool = attrs.field(default=False, validator=_flag)
     """Also unpack each zip into a folder beside it."""
+    extract_limits: ExtractLimits = attrs.field(factory=ExtractLimits, validator=_extract_limits)
+    """How much one archive may unpack to; nothing is unpacked without `extract`."""
     members: tuple[str, ...] = attrs.field(default=(), converter=_globs)
     """Fetch only the members that match one of these globs, instead of whole archives."""
     prune: bool = attrs.field(default=False, validator=_flag)

@@ -24,7 +24,6 @@ from asyncjobs._errors import (
 )
 from asyncjobs._manifest import (
     Action,
-    ExtractLimits,
     Kind,
     Meter,
     PlannedMember,
@@ -174,7 +173,7 @@ async def _unpack(run: Run, folder: Folder | None, name: str, path: str, sha256:
     kind = await folder.examine(name, lambda read_at, _: recognise(read_at(0, 16)))
     if kind is not Kind.ZIP:
         raise ArtifactError(f"{path!r} is stored, but it is {kind} and only zip archives are unpacked")
-    limits = ExtractLimits()
+    limits = run.options.extract_limits
     meter = Meter(limits)
 
     def plan(read_at: ReadAt, size: int) -> tuple[PlannedMember, ...]:

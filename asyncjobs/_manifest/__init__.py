@@ -26,7 +26,6 @@ from asyncjobs._manifest.archive import (
 )
 from asyncjobs._manifest.extraction import (
     ExtractionPlan,
-    ExtractLimits,
     Meter,
     PlannedMember,
     check_members,
@@ -56,7 +55,6 @@ __all__ = [
     "ContentRange",
     "Decision",
     "EndRecord",
-    "ExtractLimits",
     "ExtractionPlan",
     "Held",
     "Kind",

@@ -17,27 +17,14 @@ import attrs
 
 from asyncjobs._errors import IntegrityError, UnsafeArchiveError, UnsafePathError
 from asyncjobs._manifest.archive import EndRecord, Member, ReadAt, check_zip, extra_fields, iter_members
-from asyncjobs._manifest.names import MAX_DEPTH, MAX_PATH_BYTES, check_member, collision_key
+from asyncjobs._manifest.names import check_member, collision_key
+from asyncjobs._options import ExtractLimits
 
 _LOCAL = struct.Struct("<4s5H3L2H")
 _LOCAL_SIGNATURE = b"PK\x03\x04"
 _STORED, _DEFLATED = 0, 8
 _READ_BYTES = 256 * 1024
 _UNIX = 3
-
-
-@attrs.frozen(kw_only=True)
-class ExtractLimits:
-    """How much one archive may unpack to; bytes are counted as they come out."""
-
-    members: int = 100_000
-    total_bytes: int = 2 * 1024**3
-    member_bytes: int = 1024**3
-    ratio: int = 200
-    """Most bytes out for each byte in, judged once more than `ratio_after` came out."""
-    ratio_after: int = 10 * 1024**2
-    path_bytes: int = MAX_PATH_BYTES
-    depth: int = MAX_DEPTH
 
 
 @attrs.frozen

@@ -13,7 +13,8 @@ import attrs
 import msgspec
 
 from asyncjobs._errors import ManifestError, UnsafePathError
-from asyncjobs._manifest.names import MAX_PATH_BYTES, collision_key, safe_component
+from asyncjobs._manifest.names import collision_key, safe_component
+from asyncjobs._options import MAX_PATH_BYTES
 
 LOCK_VERSION = 1
 

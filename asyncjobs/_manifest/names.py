@@ -14,13 +14,10 @@ import re
 import unicodedata
 
 from asyncjobs._errors import UnsafePathError
+from asyncjobs._options import MAX_DEPTH, MAX_PATH_BYTES
 
-MAX_PATH_BYTES = 240
-"""Longest path below a destination: leaves room for the destination within 260, the old Windows limit."""
 MAX_COMPONENT_BYTES = 200
 """Longest single name we make; file systems allow 255 and our temporary names add to it."""
-MAX_DEPTH = 32
-"""Most folders a member of an archive may lie deep."""
 OWN_FOLDER = ".asyncjobs"
 """Where a synced folder keeps its manifest; no path of ours or of an archive may begin with it."""
 

@@ -13,14 +13,13 @@ import attrs
 
 from asyncjobs._errors import UnsafePathError
 from asyncjobs._manifest.names import (
-    MAX_PATH_BYTES,
     collision_key,
     safe_component,
     shorten,
     slug,
 )
 from asyncjobs._models import Job, JobRef
-from asyncjobs._options import PATH_FIELDS, check_template
+from asyncjobs._options import MAX_PATH_BYTES, PATH_FIELDS, check_template
 
 
 def template_fields(ref: JobRef, job: Job) -> dict[str, str]:

@@ -13,6 +13,7 @@ import pytest
 
 from asyncjobs._models import JobStatus
 from asyncjobs._options import (
+    ExtractLimits,
     Limits,
     RetryPolicy,
     SyncOptions,
@@ -42,6 +43,15 @@ DEFAULTS: dict[type[Any], dict[str, object]] = {
         "since": None,
         "max_open": 100,
     },
+    ExtractLimits: {
+        "members": 100_000,
+        "total_bytes": 2 * 1024**3,
+        "member_bytes": 1024**3,
+        "ratio": 200,
+        "ratio_after": 10 * 1024**2,
+        "path_bytes": 240,
+        "depth": 32,
+    },
     SyncOptions: {
         "concurrency": 8,
         "scope": None,
@@ -51,6 +61,7 @@ DEFAULTS: dict[type[Any], dict[str, object]] = {
         "max_bytes": None,
         "path_template": "{project}/{pipeline_id}/{job_id}-{job_name}.zip",
         "extract": False,
+        "extract_limits": ExtractLimits(),
         "members": (),
         "prune": False,
         "max_delete": 100,
@@ -210,6 +221,15 @@ def test_scopes(scope: Any, values: tuple[str, ...]) -> None:
     got = scope_values(scope)
     assert got == values
     assert all(type(each) is str for each in got)
+
+
+def test_extract_limits_are_limits() -> None:
+    """A mapping or None where the limits belong is refused where it is written."""
+    limits = ExtractLimits(members=3)
+    assert SyncOptions(extract_limits=limits).extract_limits is limits
+    for wrong in (None, {"members": 3}, ExtractLimits):
+        with pytest.raises(TypeError, match=r"SyncOptions\.extract_limits must be ExtractLimits"):
+            SyncOptions(extract_limits=wrong)  # type: ignore[arg-type]  # what is refused
 
 
 def test_one_glob_is_one_glob() -> None:

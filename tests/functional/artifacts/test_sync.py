@@ -25,7 +25,7 @@ from asyncjobs._errors import (
     UnsafeArchiveError,
 )
 from asyncjobs._models import DownloadProgress, SyncEvent, SyncFinished, SyncPlanned, SyncReport
-from asyncjobs._options import SyncOptions
+from asyncjobs._options import ExtractLimits, SyncOptions
 from asyncjobs._storage import Storage
 from asyncjobs._storage.files import DiskFolder
 from asyncjobs.testing import FakeGitLab, FakeJob, FakePipeline
@@ -499,6 +499,22 @@ async def test_unpacking_follows_the_archive(
     assert path.replace(".zip", "/out.bin") in found
     assert len(found) == 4
     assert listing(tmp_path) == ["dest"]
+
+
+async def test_extract_limits_of_the_caller_count(
+    gitlab: FakeGitLab, api: Api, storage: Storage, tmp_path: Path
+) -> None:
+    """An archive over a limit of the options is stored, not unpacked, and says which limit it was."""
+    jobs = world(gitlab, 1)
+    tight = SyncOptions(extract=True, extract_limits=ExtractLimits(total_bytes=49_999))
+    report = await sync_artifacts(api, storage, ["group/app"], tmp_path, options=tight)
+    assert kinds(report) == (0, 0, 0, 1)
+    assert "more than 49999" in str(report.failed[0].error)
+    assert tree(tmp_path) == truth(jobs)
+    enough = SyncOptions(extract=True, extract_limits=ExtractLimits(total_bytes=50_000))
+    report = await sync_artifacts(api, storage, ["group/app"], tmp_path, options=enough)
+    assert kinds(report) == (0, 1, 0, 0)
+    assert len(tree(tmp_path)) == 2
 
 
 # -- limits, disks, cancellation --------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from asyncjobs._errors import IntegrityError, UnsafeArchiveError
 from asyncjobs._manifest import (
-    ExtractLimits,
     Meter,
     ReadAt,
     check_members,
@@ -27,6 +26,7 @@ from asyncjobs._manifest import (
     plan_extraction,
     unpack,
 )
+from asyncjobs._options import ExtractLimits
 from tests.unit.manifest.hostile_zips import Entry, build, corpus, honest
 
 LABELS = ["x", "ü", "日", "a b", "-"]

@@ -12,7 +12,8 @@ import attrs
 import pytest
 
 from asyncjobs._errors import AsyncJobsError, DestinationError, ManifestError
-from asyncjobs._manifest import ExtractLimits, Meter, plan_extraction, unpack
+from asyncjobs._manifest import Meter, plan_extraction, unpack
+from asyncjobs._options import ExtractLimits
 from asyncjobs._storage import FileRow, Folder, Storage, TreeRow
 from tests.functional.artifacts.disk import listing, tree
 from tests.unit.manifest.hostile_zips import Entry, build, corpus, honest
