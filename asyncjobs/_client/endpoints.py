@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 
 from asyncjobs._api import Api
-from asyncjobs._models import ArtifactEntry, Bridge, Job, Pipeline, Project
+from asyncjobs._models import Bridge, Job, Pipeline, Project
 from asyncjobs._options import Scope
 
 
@@ -93,22 +93,6 @@ class EndpointMethods:
         GitLab: https://docs.gitlab.com/api/groups/#list-projects
         """
         return self._api.iter_group_projects(group, include_subgroups=include_subgroups)
-
-    def iter_artifact_members(
-        self, project: int | str, job_id: int, *, path: str = "", recursive: bool = True
-    ) -> AsyncIterator[ArtifactEntry]:
-        """Walk the entries of a job's archive without downloading it.
-
-        Args:
-            project: Id or full path.
-            job_id: The job.
-            path: A folder inside the archive; empty for its root.
-            recursive: Whether to walk into folders.
-
-        Raises:
-            NotFoundError: No archive, no such path, or a server without this endpoint (before 18.x).
-        """
-        return self._api.iter_artifact_members(project, job_id, path=path, recursive=recursive)
 
     # -- single objects ---------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from os import PathLike
 
@@ -11,6 +11,7 @@ from asyncjobs._api import Api
 from asyncjobs._api.targets import JobFilter, Targets
 from asyncjobs._fanout import JobStream, OnError
 from asyncjobs._models import (
+    ArtifactEntry,
     ArtifactFile,
     DownloadProgress,
     JobRef,
@@ -254,6 +255,31 @@ class FeatureMethods:
         return await _artifacts.download_artifact_member(
             self._api, self._storage, project, job_id, member, dest, on_progress=on_progress
         )
+
+    def iter_artifact_members(
+        self, project: int | str, job_id: int, *, path: str = "", recursive: bool = True
+    ) -> AsyncIterator[ArtifactEntry]:
+        """Walk the entries of a job's archive without downloading it.
+
+        Servers without `artifacts/tree` are asked for the end of the zip with `Range` instead: at least
+        128 KiB, and a central directory that is longer is held in memory (at most 64 MiB).
+
+        Args:
+            project: Id or full path.
+            job_id: The job.
+            path: A folder inside the archive; empty for its root.
+            recursive: Whether to walk into folders.
+
+        Raises:
+            ArtifactMissingError: No archive.
+            NotFoundError: No such job, no such path in its archive, or the token may not see it.
+            ArtifactError: A server that neither lists members nor answers ranges.
+            IntegrityError: What is stored is no zip.
+
+        GitLab: https://docs.gitlab.com/api/job_artifacts/
+        """
+        ref = JobRef(project, job_id)
+        return _artifacts.list_members(self._api, ref, path=path, recursive=recursive)
 
     async def sync_artifacts(
         self,

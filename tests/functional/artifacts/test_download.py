@@ -180,6 +180,66 @@ async def test_members_are_listed_without_the_archive(generation: Any, delivery:
     assert statistics.received_bytes < len(job.archive_bytes) / 2
 
 
+@pytest.mark.parametrize("generation", ["9.1", "18", "19.5"])
+async def test_members_of_a_folder_on_any_server(generation: Any) -> None:
+    """The client walks a folder, deep or not, the same way with and without the server's listing."""
+    files = {"top": b"1", "report/a.xml": b"22", "report/deep/b.xml": b"333", "reporter/c": b"4"}
+    async with FakeGitLab(generation=generation) as gitlab:
+        job = add(gitlab.add_project("group/app").add_pipeline("main"), "build", files)
+        async with Client(gitlab.url, private_token=gitlab.token) as client:
+
+            async def walk(path: str, *, recursive: bool = True) -> set[tuple[str, str, int | None]]:
+                members = client.iter_artifact_members("group/app", job.id, path=path, recursive=recursive)
+                return {(each.path.rstrip("/"), each.type, each.size) async for each in members}
+
+            report, deep = ("report", "directory", None), ("report/deep", "directory", None)
+            a, b = ("report/a.xml", "file", 2), ("report/deep/b.xml", "file", 3)
+            assert await walk("report") == {deep, a, b}
+            assert await walk("report/", recursive=False) == {deep, a}
+            top = {report, ("reporter", "directory", None), ("top", "file", 1)}
+            assert await walk("", recursive=False) == top
+            assert await walk("") == {*top, deep, a, b, ("reporter/c", "file", 1)}
+            with pytest.raises(NotFoundError):
+                await walk("missing")
+            job.erase()
+            with pytest.raises((NotFoundError, ArtifactMissingError)):
+                await walk("")
+
+
+async def test_members_are_handed_over_as_pages_come(gitlab: FakeGitLab) -> None:
+    """The first members are there after one request; an archive that goes then is an error, not a repeat."""
+    job = add(
+        gitlab.add_project("group/app").add_pipeline("main"), "build", {f"{n}": b"" for n in range(250)}
+    )
+    async with Client(gitlab.url, private_token=gitlab.token) as client:
+        members = client.iter_artifact_members("group/app", job.id)
+        first = await anext(members)
+        assert first.path == "0"
+        assert len(gitlab.requests) == 1
+        job.erase()
+        seen = [first.path]
+
+        async def rest() -> None:
+            async for each in members:
+                seen.append(each.path)  # noqa: PERF401 -- what came before the error counts too
+
+        with pytest.raises(NotFoundError):
+            await rest()
+    assert len(seen) == len(set(seen)) < 250
+
+
+async def test_a_large_directory_is_fetched_once(tmp_path: Path) -> None:
+    """A central directory longer than the first window costs one more request, not the archive."""
+    files = {f"{'d' * 100}/{number:05}": b"" for number in range(2000)}
+    async with FakeGitLab(generation="18") as gitlab:
+        job = add(gitlab.add_project("group/app").add_pipeline("main"), "build", files)
+        async with Client(gitlab.url, private_token=gitlab.token) as client:
+            members = client.iter_artifact_members("group/app", job.id)
+            assert len([each async for each in members if each.type == "file"]) == 2000
+        ranges = [each for each in gitlab.requests if "Range" in each.headers]
+    assert len(ranges) == 2
+
+
 async def test_an_expired_archive_is_told_apart(
     gitlab: FakeGitLab, api: Api, storage: Storage, tmp_path: Path
 ) -> None:
