@@ -42,7 +42,7 @@ from asyncjobs._protocol.bodies import (
 )
 from asyncjobs._protocol.redirects import FOLLOWED, RefusedRedirect, next_hop
 from asyncjobs._protocol.requests import Request
-from asyncjobs._protocol.urls import ApiRoot, parse_origin, safe_url
+from asyncjobs._protocol.urls import ApiRoot, Origin, parse_origin, safe_url
 from asyncjobs._retry.bucket import RetryBucket
 from asyncjobs._secrets import Credential, HeaderValue, Secret
 from asyncjobs._transport import Hop, Reply, Transport
@@ -259,10 +259,11 @@ class Exchange:
         if request.query:
             url = f"{url}?{urlencode(request.query)}"
         hops = 0
+        origin = self.root.origin
         while True:
             # Signed links and userinfo are secrets too: none of these texts shows in a frame's locals.
             url = HeaderValue(url)
-            hop = self._hop(request, url, token, lane, accept)
+            hop = self._hop(request, url, origin, token, lane, accept)
             self.budget.sent(_class_of(request, hop), retry=attempt > 1 and hops == 0)
             began = self.clock.monotonic()
             try:
@@ -280,17 +281,18 @@ class Exchange:
                 return reply
             async with reply:
                 url = self._next(request, hop, reply, hops)
+            origin = parse_origin(urlsplit(url))
             hops += 1
 
     def _hop(
         self,
         request: Request,
         url: str,
+        origin: Origin,
         token: Secret | None,
         lane: Lane,
         accept: Accept,
     ) -> Hop:
-        origin = parse_origin(urlsplit(url))
         trusted = origin == self.root.origin
         headers = {"User-Agent": self._user_agent, **dict(accept), **dict(request.headers)}
         if trusted and token is not None and self._credential is not None:
