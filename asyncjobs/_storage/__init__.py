@@ -4,11 +4,11 @@ The only room that writes to a disk or imports aiofiles. It knows nothing of Git
 is; what it should judge it is given as a function.
 """
 
-from asyncjobs._storage.files import FileFacts, Files, Folder, ReadAt, Writer
 from asyncjobs._storage.hops import Hops, joined
 from asyncjobs._storage.ledger import FileRow, Ledger, TreeRow
 from asyncjobs._storage.parts import GATHER_BYTES, Part, claim_part, forget_part
 from asyncjobs._storage.roots import Root
+from asyncjobs._storage.seam import FileFacts, Files, Folder, ReadAt, Writer
 from asyncjobs._storage.storage import Storage
 
 __all__ = [

@@ -11,8 +11,6 @@ import stat
 from pathlib import Path
 
 from asyncjobs._errors import DestinationError
-from asyncjobs._storage.files import Files, Folder
-from asyncjobs._storage.hops import Hops
 
 _KINDS = (
     (stat.S_ISDIR, "a folder; name the file"),
@@ -23,29 +21,16 @@ _KINDS = (
 )
 
 
-async def open_destination(hops: Hops, files: Files, path: str | os.PathLike[str]) -> tuple[Folder, str]:
-    """Open the folder of a file to be written, once the file itself may be.
+def resolve(path: Path) -> Path:
+    """The file to be written when *path* is asked for, once it may be (in a thread).
 
     A symbolic link is followed once, and only to a file in the same folder: the link stays, its target
     is replaced.
-
-    Args:
-        hops: Threads.
-        files: The disk.
-        path: Where the file should be; its folder must exist.
-
-    Returns:
-        The open folder and the name in it.
 
     Raises:
         DestinationError: It is a folder, a device, a pipe or a socket, a link that leads elsewhere, or its
             folder is missing or may not be written.
     """
-    target = await hops.call(_resolve, Path(path))
-    return await files.open_folder(target.parent, create=False), target.name
-
-
-def _resolve(path: Path) -> Path:
     if not path.name or path.name == "..":
         raise DestinationError(f"{str(path)!r} names no file")
     folder = path.parent

@@ -1,8 +1,7 @@
-"""The file calls of asyncjobs: all of them, behind two small protocols, and their real implementation.
+"""The real disk: the calls of `seam`, through threads.
 
 Everything happens below an opened folder, by single names, and never through a symbolic link; so a link
-planted in a destination leads nowhere. `Files` is a seam: a simulated disk that loses power implements the
-same calls. What a file should be called or contain is decided elsewhere.
+planted in a destination leads nowhere. What a file should be called or contain is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -14,136 +13,19 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
-
-import attrs
+from typing import TypeVar
 
 from asyncjobs._errors import DestinationError
+from asyncjobs._storage.destination import resolve
 from asyncjobs._storage.hops import Hops, StoppedError
 from asyncjobs._storage.owners import is_dead, whoami
+from asyncjobs._storage.seam import RECORD_FOLDER, FileFacts, ReadAt
 
 T = TypeVar("T")
-ReadAt = Callable[[int, int], bytes]
 
 _WRITE_PIECES = 512
 """Most buffers of one writev; Linux takes 1024."""
 _READ_BYTES = 1024 * 1024
-
-
-@attrs.frozen
-class FileFacts:
-    """What the disk says about one name, links not followed."""
-
-    size: int
-    mtime_ns: int
-    is_file: bool
-    is_folder: bool
-
-
-class Writer(Protocol):
-    """One file being written from its start, hashed on the way."""
-
-    length: int
-    """Bytes of the file so far."""
-
-    async def write(self, pieces: Sequence[bytes]) -> None:
-        """Append all pieces, in one hop."""
-        ...
-
-    async def restart(self) -> None:
-        """Cut the file to nothing and forget the hash."""
-        ...
-
-    async def finish(self, *, sync: bool) -> str:
-        """Check that the disk has as many bytes as were written, force them to it, close; the SHA-256."""
-        ...
-
-    async def close(self) -> None:
-        """Close; twice is fine."""
-        ...
-
-
-class Folder(Protocol):
-    """One open folder; every name is a single component in it."""
-
-    path: Path
-    """For messages; calls go to the folder that was opened, wherever it is now."""
-
-    async def folder(self, name: str, *, create: bool) -> Folder:
-        """Open a folder in this one, made when *create* says so."""
-        ...
-
-    async def create(self, name: str) -> Writer:
-        """Make a new file; it must not exist."""
-        ...
-
-    async def reopen(self, name: str) -> Writer:
-        """Go on at the end of a file, its bytes hashed first."""
-        ...
-
-    async def read(self, name: str, *, limit: int) -> bytes | None:
-        """A small file, whole; None when there is none."""
-        ...
-
-    async def write_whole(self, name: str, data: bytes, *, sync: bool) -> None:
-        """Put a small file in place of whatever has the name, atomically."""
-        ...
-
-    async def rename(self, old: str, new: str) -> bool:
-        """Move a file; False when there is none called *old*."""
-        ...
-
-    async def remove(self, name: str) -> bool:
-        """Delete a file; False when there is none."""
-        ...
-
-    async def remove_folder(self, name: str) -> bool:
-        """Delete an empty folder; False when there is none or it is not empty."""
-        ...
-
-    async def facts(self, name: str) -> FileFacts | None:
-        """What has the name, or None."""
-        ...
-
-    async def names(self) -> list[str]:
-        """Every name in the folder, sorted."""
-        ...
-
-    async def sync(self) -> None:
-        """Force the names to the disk."""
-        ...
-
-    async def free_bytes(self) -> int:
-        """Bytes that may still be written here."""
-        ...
-
-    async def sha256(self, name: str) -> str:
-        """The hash of a whole file."""
-        ...
-
-    async def examine(self, name: str, judge: Callable[[ReadAt, int], T]) -> T:
-        """Call *judge* in a thread with a reader of the file and its size."""
-        ...
-
-    async def me(self) -> str:
-        """This process, as it signs what it is writing."""
-        ...
-
-    async def has_ended(self, owner: str) -> bool:
-        """Whether the process that signed so certainly writes no more."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of the folder; twice is fine."""
-        ...
-
-
-class Files(Protocol):
-    """The disk."""
-
-    async def open_folder(self, path: Path, *, create: bool) -> Folder:
-        """Open a folder by its path; links on the way to it are followed, as the caller gave it."""
-        ...
 
 
 class DiskFiles:
@@ -164,6 +46,22 @@ class DiskFiles:
         except BaseException:
             _close_all(found)
             raise
+
+    async def exists(self, path: Path) -> bool:
+        """Whether anything has the path."""
+        return await self._hops.call(path.exists)
+
+    async def destination(self, path: Path) -> Path:
+        """The file to write when *path* is asked for.
+
+        Raises:
+            DestinationError: It may not be written or replaced.
+        """
+        return await self._hops.call(resolve, path)
+
+    def record_folder(self, path: Path) -> Path:
+        """Where the lock and the manifest of a root are."""
+        return path / RECORD_FOLDER
 
 
 def _close_all(descriptors: list[int]) -> None:
@@ -188,7 +86,7 @@ class DiskFolder:
         self._fd = descriptor
         self.path = path
 
-    async def folder(self, name: str, *, create: bool) -> DiskFolder:
+    async def folder(self, name: str, *, create: bool, sync: bool = False) -> DiskFolder:
         """Open a folder in this one; a link in its place is refused."""
         found: list[int] = []
 
@@ -196,6 +94,8 @@ class DiskFolder:
             if create:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, dir_fd=self._fd)
+                    if sync:
+                        self._sync()
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             found.append(os.open(name, flags, dir_fd=self._fd))
             return found[0]
@@ -321,15 +221,14 @@ class DiskFolder:
 
     async def sync(self) -> None:
         """Force the names to the disk; file systems that cannot are let be."""
+        await self._hops.call(self._sync)
 
-        def work() -> None:
-            try:
-                os.fsync(self._fd)
-            except OSError as error:
-                if error.errno not in _CANNOT_SYNC:
-                    raise
-
-        await self._hops.call(work)
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            if error.errno not in _CANNOT_SYNC:
+                raise
 
     async def free_bytes(self) -> int:
         """What an ordinary user may still write."""

@@ -17,8 +17,8 @@ import attrs
 import msgspec
 
 from asyncjobs._errors import AsyncJobsError
-from asyncjobs._storage.files import Folder, Writer
 from asyncjobs._storage.hops import joined, made_whole
+from asyncjobs._storage.seam import Folder, Writer
 
 GATHER_BYTES = 1024 * 1024
 """Network chunks are gathered to this before a hop into a thread: a hop costs about as much as

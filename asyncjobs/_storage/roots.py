@@ -12,11 +12,10 @@ import socket
 from pathlib import Path
 
 from asyncjobs._errors import DestinationError, ManifestError
-from asyncjobs._storage.files import Files, Folder
 from asyncjobs._storage.hops import Hops
 from asyncjobs._storage.ledger import Ledger, open_ledger
+from asyncjobs._storage.seam import RECORD_FOLDER, Files, Folder
 
-RECORD_FOLDER = ".asyncjobs"
 LEDGER_NAME = "manifest.sqlite3"
 LOCK_NAME = "lock"
 
@@ -91,21 +90,17 @@ async def open_root(
         ManifestError: Another process syncs the same folder, or the manifest cannot be used.
         DestinationError: Not a folder, or not permitted.
     """
-    exists = await hops.call(path.exists)
-    if read_only and not exists:
-        ledger = await open_ledger(
-            record_hops, path / RECORD_FOLDER / LEDGER_NAME, durable=False, read_only=True
-        )
+    record = files.record_folder(path)
+    if read_only and not await files.exists(path):
+        ledger = await open_ledger(record_hops, record / LEDGER_NAME, durable=False, read_only=True)
         return Root(files, hops, None, path, ledger, None)
     folder = await files.open_folder(path, create=not read_only)
     lock: int | None = None
     try:
         if not read_only:
-            await (await folder.folder(RECORD_FOLDER, create=True)).close()
-            lock = await hops.call(_take_lock, path)
-        ledger = await open_ledger(
-            record_hops, path / RECORD_FOLDER / LEDGER_NAME, durable=durable, read_only=read_only
-        )
+            await (await folder.folder(RECORD_FOLDER, create=True, sync=durable)).close()
+            lock = await hops.call(_take_lock, path, record / LOCK_NAME)
+        ledger = await open_ledger(record_hops, record / LEDGER_NAME, durable=durable, read_only=read_only)
     except BaseException:
         await folder.close()
         if lock is not None:
@@ -114,9 +109,8 @@ async def open_root(
     return Root(files, hops, folder, path, ledger, lock)
 
 
-def _take_lock(path: Path) -> int | None:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(path / RECORD_FOLDER / LOCK_NAME, flags, 0o666)
+def _take_lock(path: Path, lock: Path) -> int | None:
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, 0)

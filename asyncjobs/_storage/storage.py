@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from asyncjobs._storage.destination import open_destination
-from asyncjobs._storage.files import DiskFiles, DiskFolder, Files, Folder, ReadAt
+from asyncjobs._storage.files import DiskFiles, DiskFolder
 from asyncjobs._storage.hops import Hops, made_whole
 from asyncjobs._storage.roots import Root, open_root
+from asyncjobs._storage.seam import Files, Folder, ReadAt
 from asyncjobs._storage.unpack import Extractable, remove_tree, unpack_into
 
 M = TypeVar("M", bound=Extractable)
@@ -34,12 +34,16 @@ class Storage:
         self._files = files or DiskFiles(self._hops)
 
     async def open_destination(self, path: str | os.PathLike[str]) -> tuple[Folder, str]:
-        """Open the folder of a single file to be written; see `asyncjobs._storage.destination`.
+        """Open the folder of a single file to be written, once the file itself may be.
+
+        Returns:
+            The open folder and the name in it; a link was followed, see `asyncjobs._storage.destination`.
 
         Raises:
             DestinationError: The file may not be written or replaced.
         """
-        return await open_destination(self._hops, self._files, path)
+        target = await self._files.destination(Path(path))
+        return await self._files.open_folder(target.parent, create=False), target.name
 
     async def open_root(
         self, path: str | os.PathLike[str], *, durable: bool = True, read_only: bool = False

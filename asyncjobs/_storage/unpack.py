@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from asyncjobs._errors import DestinationError
-from asyncjobs._storage.files import ReadAt, _reader
+from asyncjobs._storage.files import _reader
+from asyncjobs._storage.seam import ReadAt
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
