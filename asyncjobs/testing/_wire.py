@@ -7,6 +7,7 @@ malformed heads) is written to the connection as raw bytes. Knows no GitLab.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -46,7 +47,11 @@ async def send(
     clock: FakeClock,
     sent: Callable[[int], None],
 ) -> web.StreamResponse:
-    """Send an answer; *sent* hears of every piece of the body."""
+    """Send an answer; *sent* hears of every piece of the body.
+
+    A client that leaves in the middle is everyday life and none of the log's business; aiohttp notices
+    the closed connection by itself.
+    """
     if sending.stall_first:
         await clock.sleep(sending.stall_first)
     if answer.framing == "chunked" and request.version < HttpVersion11:
@@ -61,14 +66,15 @@ async def send(
             response.enable_chunked_encoding()
         else:
             response.content_length = len(answer.body)
-    await response.prepare(request)
-    if request.method != "HEAD" and answer.status not in (204, 304):
-        for piece in _pieces(answer, sending):
-            await response.write(piece)
-            sent(len(piece))
-            if sending.pause:
-                await clock.sleep(sending.pause)
-    await response.write_eof()
+    with contextlib.suppress(ConnectionResetError):
+        await response.prepare(request)
+        if request.method != "HEAD" and answer.status not in (204, 304):
+            for piece in _pieces(answer, sending):
+                await response.write(piece)
+                sent(len(piece))
+                if sending.pause:
+                    await clock.sleep(sending.pause)
+        await response.write_eof()
     if sending.close_after:
         await finish(request, "fin")
     return response
@@ -99,13 +105,14 @@ async def _send_raw(
     else:
         head.append("Connection: close")
     writer = request.writer
-    await writer.write("\r\n".join([*head, "", ""]).encode())
-    for piece in [] if request.method == "HEAD" else _pieces(answer, sending):
-        framed = b"%x\r\n%b\r\n" % (len(piece), piece) if answer.framing == "chunked" else piece
-        await writer.write(framed)
-        sent(len(piece))
-        if sending.pause:
-            await clock.sleep(sending.pause)
+    with contextlib.suppress(ConnectionResetError):
+        await writer.write("\r\n".join([*head, "", ""]).encode())
+        for piece in [] if request.method == "HEAD" else _pieces(answer, sending):
+            framed = b"%x\r\n%b\r\n" % (len(piece), piece) if answer.framing == "chunked" else piece
+            await writer.write(framed)
+            sent(len(piece))
+            if sending.pause:
+                await clock.sleep(sending.pause)
     if sending.stop_after is None:
         await finish(request, "fin")
     await finish(request, sending.stop_with)
@@ -113,7 +120,8 @@ async def _send_raw(
 
 async def write_raw(request: web.BaseRequest, data: bytes, ending: str) -> None:
     """Write bytes that need not be HTTP, then end the connection."""
-    await request.writer.write(data)
+    with contextlib.suppress(ConnectionResetError):
+        await request.writer.write(data)
     await finish(request, ending)
 
 

@@ -136,6 +136,26 @@ async def test_http_1_0_gets_no_chunks(gitlab: FakeGitLab, job: FakeJob) -> None
     assert gzip.decompress(body) == b"x" * 1000
 
 
+@pytest.mark.parametrize("fault", [None, "fin_midbody", "bad_status_line"])
+async def test_a_client_that_leaves_is_no_news(
+    gitlab: FakeGitLab, job: FakeJob, caplog: pytest.LogCaptureFixture, fault: str | None
+) -> None:
+    """Whoever hangs up in the middle of an answer puts no traceback into the log of somebody's tests."""
+    job.append_trace(b"x" * 500_000)
+    if fault is not None:
+        gitlab.fail_next(fault, times=100)
+    path = f"/api/v4/projects/{job.project_id}/jobs/{job.id}/trace"
+    head = f"GET {path} HTTP/1.1\r\nHost: gitlab\r\nPRIVATE-TOKEN: {gitlab.token}\r\nAccept-Encoding: gzip"
+    for number in range(30):
+        _, writer = await asyncio.open_connection("127.0.0.1", int(gitlab.url.rpartition(":")[2]))
+        writer.write(f"{head}\r\n\r\n".encode())
+        await asyncio.sleep(0.001 * (number % 3))
+        writer.transport.abort() if number % 2 else writer.close()
+    await asyncio.sleep(1.0)
+    assert len(gitlab.requests) > 0
+    assert not caplog.records
+
+
 def test_an_unknown_generation_is_refused() -> None:
     """The three that exist are named."""
     with pytest.raises(ValueError, match=r"9\.1, 18, 19\.5"):
