@@ -13,7 +13,7 @@ from typing import Literal, Self
 from asyncjobs._api import Api
 from asyncjobs._api.targets import JobFilter, JobPage, Targets
 from asyncjobs._concurrency import Emit, Fan
-from asyncjobs._errors import AsyncJobsError, FanOutError
+from asyncjobs._errors import AsyncJobsError, ClosedError, FanOutError
 from asyncjobs._models import GroupRef, Job, JobRef, Target, TargetFailure, job_ref
 
 OnError = Literal["raise", "collect", "stop"]
@@ -47,14 +47,17 @@ class JobStream:
         )
         self._project: int | str = 0
         self._page: list[Job] = []
+        self._entered = False
 
     async def __aenter__(self) -> Self:
         await self._fan.__aenter__()
+        self._entered = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._entered = False
         await self._fan.__aexit__(kind, error, trace)
 
     def __aiter__(self) -> AsyncIterator[tuple[JobRef, Job]]:
@@ -66,7 +69,10 @@ class JobStream:
         Raises:
             FanOutError: After the last job, when targets failed and `on_error` is not `"collect"`.
             ValueError, TypeError: A target that is none.
+            ClosedError: The context was left, or never entered: the end would look like no more jobs.
         """
+        if not self._entered:
+            raise ClosedError("jobs are read inside their `async with`")
         while not self._page:
             try:
                 self._project, page = await anext(self._fan)

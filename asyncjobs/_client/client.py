@@ -9,7 +9,7 @@ from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypedDict, Unpack, cast
+from typing import Self, TypedDict, TypeVar, Unpack, cast
 
 from asyncjobs._api import Api, Exchange, shared_budget
 from asyncjobs._client.endpoints import EndpointMethods
@@ -34,6 +34,8 @@ from asyncjobs._transport import (
     tls_context,
 )
 from asyncjobs._version import __version__
+
+Options = TypeVar("Options", Limits, Timeouts, RetryPolicy)
 
 
 class _State(Enum):
@@ -107,14 +109,16 @@ class Client(EndpointMethods, FeatureMethods):
         connector_factory: ConnectorFactory = tcp_connector,
         files: Files | None = None,
     ) -> None:
+        if not isinstance(url, str):
+            raise ConfigurationError(f"url must be text, not {type(url).__name__}")
         self._root = parse_api_root(url)
         self._credential = _credential(private_token, job_token, oauth_token)
-        self._limits = limits or Limits()
-        self._timeouts = timeouts or Timeouts()
-        self._retry = retry or RetryPolicy()
+        self._limits = _option("limits", limits, Limits)
+        self._timeouts = _option("timeouts", timeouts, Timeouts)
+        self._retry = _option("retry", retry, RetryPolicy)
         self._tls = _Tls(ca_file, client_cert, eager=self._root.origin.scheme == "https")
         self._proxies = _proxies(proxy)
-        self._user_agent = user_agent or f"asyncjobs/{__version__}"
+        self._user_agent = _header("user_agent", user_agent or f"asyncjobs/{__version__}")
         self._clock = clock or SystemClock()
         self._chance = chance or random.Random()
         self._connector_factory = connector_factory
@@ -273,6 +277,21 @@ class _Tls:
         if trusted not in self._made:
             self._made[trusted] = self._make[trusted]()
         return self._made[trusted]
+
+
+def _option(name: str, given: Options | None, kind: type[Options]) -> Options:
+    """An options object, or its defaults; a mapping or a number would fail much later, somewhere deep."""
+    if given is None:
+        return kind()
+    if not isinstance(given, kind):
+        raise ConfigurationError(f"{name} must be asyncjobs.{kind.__name__}(...), not {type(given).__name__}")
+    return given
+
+
+def _header(name: str, value: str) -> str:
+    if not value.isascii() or not value.isprintable():
+        raise ConfigurationError(f"{name} must be one line of printable ASCII")
+    return value
 
 
 def _credential(

@@ -19,6 +19,7 @@ from asyncjobs._models import (
     SyncReport,
     TraceChunk,
     TraceCursor,
+    as_target,
 )
 from asyncjobs._options import DEFAULT_TRACE_TEMPLATE, Scope, SyncOptions, TailOptions
 from asyncjobs._storage import Storage
@@ -104,12 +105,16 @@ class FeatureMethods:
         return await _tail.read_trace(self._api, project, job_id, offset=offset, limit=limit)
 
     def follow_trace(
-        self, ref: JobRef, *, cursor: TraceCursor | str | None = None, options: TailOptions | None = None
+        self,
+        ref: JobRef | str,
+        *,
+        cursor: TraceCursor | str | None = None,
+        options: TailOptions | None = None,
     ) -> TraceStream:
         """Follow the trace of one job to its end, as bytes without a gap.
 
         Args:
-            ref: The job.
+            ref: The job, or its text form as in `parse_target`.
             cursor: Where an earlier stream stopped, itself or as text; None begins at the start.
             options: Intervals, settling, and whether to wait for manual and scheduled jobs.
 
@@ -118,11 +123,16 @@ class FeatureMethods:
             reached, `job` the final job at the end.
 
         Raises:
-            ValueError: A cursor of another job, or text that is no cursor.
+            ValueError: A cursor of another job, text that is no cursor, or a target that is no job.
+            TypeError: No reference at all.
 
         Cancellation: leaving the context stops everything; `cursor` stays valid.
         """
-        return _tail.follow_trace(self._api, ref, cursor=cursor, options=options)
+        match as_target(ref):
+            case JobRef() as job:
+                return _tail.follow_trace(self._api, job, cursor=cursor, options=options)
+            case other:
+                raise ValueError(f"{other} is no job, such as group/app/-/jobs/8; many jobs are for tail()")
 
     def tail(self, targets: Targets, *, options: TailOptions | None = None) -> TailStream:
         """Follow many jobs at once, line by line, as `TailEvent` values.
@@ -136,7 +146,8 @@ class FeatureMethods:
             options: Filters, intervals, order, and how much at once.
 
         Returns:
-            An async context manager that iterates over events.
+            An async context manager that iterates over events. Its iteration ends with `FanOutError`,
+            after everything else, when targets could not be read at all; they are in its `failures` too.
 
         Cancellation: leaving the context stops every tail; cursors are in the events that end a job.
         """
