@@ -6,6 +6,7 @@ import sys
 from importlib.util import find_spec
 
 NEEDED = ("click", "rich")
+INTERRUPTED = 130
 
 
 def main() -> None:
@@ -17,8 +18,11 @@ def main() -> None:
             " install what is missing with: pip install 'gitlab-asyncjobs[cli]'\n"
         )
         sys.exit(2)
-    from asyncjobs.cli.app import leave  # noqa: PLC0415 - not importable without the extra
-    from asyncjobs.cli.app import main as run  # noqa: PLC0415
+    try:
+        from asyncjobs.cli.app import leave  # noqa: PLC0415 - not importable without the extra
+        from asyncjobs.cli.app import main as run  # noqa: PLC0415
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)  # nothing was begun: no place in the imports is worth a traceback
 
     leave(run())
 

@@ -27,13 +27,15 @@ from asyncjobs.cli.settings import Settings, global_options, settings_of
 from asyncjobs.cli.targets import Filters, read_target
 
 
-@attrs.frozen
+@attrs.define
 class Session:
     """One run of one command: its streams and settings."""
 
     settings: Settings
     out: Output
     news: News
+    advice: str = ""
+    """What is said after "stopped by SIGINT."; a command may know better once it knows its arguments."""
 
     def client(self) -> asyncjobs.Client:
         """A client for the configured GitLab; to be entered with `async with`."""
@@ -204,6 +206,7 @@ def run(settings: Settings, body: Callable[[Session], Awaitable[int]], *, advice
         settings,
         Output(no_color=settings.no_color),
         News(no_color=settings.no_color, quiet=settings.quiet),
+        advice,
     )
 
     async def work() -> int:
@@ -211,7 +214,8 @@ def run(settings: Settings, body: Callable[[Session], Awaitable[int]], *, advice
 
     handler = _log_to(session.news) if settings.verbose else None
     try:
-        return Runner(session.news, tracebacks=settings.verbose > 1, advice=advice).run(work())
+        runner = Runner(session.news, tracebacks=settings.verbose > 1, advice=lambda: session.advice)
+        return runner.run(work())
     finally:
         session.out.close()
         if handler is not None:

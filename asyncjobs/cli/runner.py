@@ -17,7 +17,7 @@ from asyncjobs.cli.codes import ExitCode, exit_code, explain, leaves
 from asyncjobs.cli.output import News, abandon_stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from typing import Any
 
 GRACE_SECONDS = 5.0
@@ -32,7 +32,7 @@ _SHOW_CURSOR = b"\x1b[?25h"
 class Runner:
     """One run of one command."""
 
-    def __init__(self, news: News, *, tracebacks: bool = False, advice: str = "") -> None:
+    def __init__(self, news: News, *, tracebacks: bool = False, advice: Callable[[], str] = str) -> None:
         self._news = news
         self._tracebacks = tracebacks
         self._advice = advice
@@ -62,7 +62,7 @@ class Runner:
         except asyncio.CancelledError:
             if self._caught is None:
                 raise
-            self._news.warn(f"stopped by {self._caught.name}. {self._advice}".rstrip())
+            self._news.warn(f"stopped by {self._caught.name}. {self._advice()}".rstrip())
             return 128 + self._caught
 
     def _stop(self, number: signal.Signals, task: asyncio.Future[int]) -> None:

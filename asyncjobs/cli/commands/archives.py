@@ -32,7 +32,7 @@ _COPY_BYTES = 1024 * 1024
 KEPT = "Partial files are kept; run the same command again to go on."
 
 
-@command("download", short_help="Download one archive, or one file out of it.", advice=KEPT)
+@command("download", short_help="Download one archive, or one file out of it.")
 @click.argument("target", metavar="TARGET")
 @click.option(
     "--ref", metavar="REF", help="For a project: take the latest good pipeline of this branch or tag ..."
@@ -72,6 +72,8 @@ async def download(
         if output == "-":
             return await _to_stdout(session, client, source, member)
         path = Path(output) if output is not None else Path(source.file_name(member))
+        if member is None:
+            session.advice = KEPT  # a single file, or what was on its way into a pipe, cannot be resumed
         file = await source.fetch(client, path, member, session)
     if as_json:
         await session.record(

@@ -7,13 +7,14 @@ import io
 import json
 import os
 import signal
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from asyncjobs.testing import FakeGitLab
-from tests.functional.cli.conftest import Command
+from tests.functional.cli.conftest import PATIENCE, Command
 
 pytestmark = pytest.mark.real_time
 
@@ -161,6 +162,27 @@ def test_a_stopped_sync_says_how_to_go_on(asyncjobs_command: Command, fake_gitla
     assert again.code == 0
     (path,) = (asyncjobs_command.folder / "out").rglob("*.zip")
     assert path.read_bytes() == job.archive_bytes
+
+
+@pytest.mark.parametrize(
+    ("more", "kept"), [((), True), (("-o", "-"), False), (("--member", "big.bin"), False)]
+)
+def test_a_stopped_download_promises_what_is_true(
+    asyncjobs_command: Command, fake_gitlab: FakeGitLab, more: tuple[str, ...], kept: bool
+) -> None:
+    """Only a download of an archive to a file can be gone on with; nobody is told so of the others."""
+    job = fake_gitlab.add_project("shop/web").add_pipeline("main").add_job("build", status="success")
+    job.set_artifacts({"big.bin": os.urandom(2_000_000)})
+    fault = fake_gitlab.fail_next("stall_midbody", where="*/artifacts*", times=9)
+    process = asyncjobs_command.start("download", f"shop/web/-/jobs/{job.id}", *more)
+    deadline = time.monotonic() + PATIENCE
+    while not fault.seen:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    done = asyncjobs_command.finish(process)
+    assert done.code == 130
+    assert ("Partial files are kept" in done.err) is kept
 
 
 def test_extracted_files(asyncjobs_command: Command, shop: FakeGitLab) -> None:

@@ -224,6 +224,23 @@ def test_the_command_without_its_extra() -> None:
     assert "pip install 'gitlab-asyncjobs[cli]'" in done.stderr
 
 
+def test_a_key_pressed_too_early() -> None:
+    """Ctrl-C while the command still loads ends it with 130 and without a traceback."""
+    program = (
+        "import sys, asyncjobs.__main__ as m\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, *more):\n"
+        "        if name == 'asyncjobs.cli.app':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "m.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, cwd=ROOT, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_completion_scripts(asyncjobs_command: Command) -> None:
     """Each shell gets a script, and the script's question is answered."""
     for shell in ("bash", "zsh", "fish"):
