@@ -12,7 +12,6 @@ from typing import Final
 
 from asyncjobs._clock import Clock
 
-
 _SHORTEST_WAIT_SECONDS: Final = 0.001
 
 
