@@ -23,6 +23,7 @@ from asyncjobs.cli.framework import (
     targets_argument,
 )
 from asyncjobs.cli.params import MOMENT, SPAN, STATUS
+from asyncjobs.cli.sections import SectionFilter
 from asyncjobs.cli.syncing import OnEvent, show_sync, sync_result
 from asyncjobs.cli.tailview import TailView
 from asyncjobs.cli.targets import select_jobs
@@ -52,7 +53,7 @@ async def trace(
     """Print the log of each job of TARGET as far as it is written.
 
     Into a pipe or a file go the bytes GitLab has, all of them and nothing else. On a terminal
-    colours stay and everything else that could drive the terminal is taken out.
+    colours stay; section markers and everything that could drive the terminal are taken out.
 
     Examples:
         asyncjobs trace group/app/-/jobs/8 > job.log
@@ -84,23 +85,38 @@ async def trace(
 async def _put(session: Session, data: bytes, *, raw: bool) -> None:
     """A whole log to standard output."""
     if session.out.is_terminal and not raw:
-        clean = asyncjobs.TerminalFilter(color=session.out.colour)
-        data = (clean.feed(data) + clean.finish()).encode()
+        page = Page(session)
+        data = page.feed(data) + page.finish()
     await session.out.write(data)
+
+
+class Page:
+    """A log as it is shown on a terminal: without section markers, and with no power over the terminal."""
+
+    def __init__(self, session: Session) -> None:
+        self._sections = SectionFilter()
+        self._safe = asyncjobs.TerminalFilter(color=session.out.colour)
+
+    def feed(self, data: bytes) -> bytes:
+        """What can be shown by now."""
+        return self._safe.feed(self._sections.feed(data)).encode()
+
+    def finish(self) -> bytes:
+        """The rest."""
+        return (self._safe.feed(self._sections.finish()) + self._safe.finish()).encode()
 
 
 async def _print_stream(
     session: Session, client: asyncjobs.Client, ref: asyncjobs.JobRef, job: asyncjobs.Job, *, raw: bool
 ) -> None:
     """Stream one log to standard output, to the end of the job."""
-    clean = asyncjobs.TerminalFilter(color=session.out.colour)
-    filtered = session.out.is_terminal and not raw
+    page = Page(session) if session.out.is_terminal and not raw else None
     options = SETTLED if _is_settled(job) else asyncjobs.TailOptions()
     async with client.follow_trace(ref, options=options) as stream:
         async for chunk in stream:
-            await session.out.write(clean.feed(chunk.data).encode() if filtered else chunk.data)
-    if filtered:
-        await session.out.write(clean.finish().encode())
+            await session.out.write(chunk.data if page is None else page.feed(chunk.data))
+    if page is not None:
+        await session.out.write(page.finish())
 
 
 SETTLED = asyncjobs.TailOptions(settle=0.0)

@@ -129,7 +129,7 @@ def test_a_running_trace_is_printed_as_far_as_it_is(
 def test_a_terminal_gets_no_escape_but_colours(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
     """On a terminal the clipboard, the title and the cursor are out of a log's reach; --raw lifts that."""
     pty = pytest.importorskip("pty")
-    log = b"\x1b[31mred\x1b[0m\x1b]52;c;ZXZpbA==\x07\x1b[2Jend\n"
+    log = b"section_start:1:script\r\x1b[0K\x1b[31mred\x1b[0m\x1b]52;c;ZXZpbA==\x07\x1b[2Jend\n"
     job = (
         fake_gitlab.add_project("shop/web").add_pipeline("main").add_job("test", status="success", trace=log)
     )
@@ -147,6 +147,7 @@ def test_a_terminal_gets_no_escape_but_colours(asyncjobs_command: Command, fake_
         assert asyncjobs_command.finish(process).code == 0
         assert b"\x1b[31mred" in seen
         assert (b"]52" in seen) is there
+        assert (b"section_start" in seen) is there
         assert (b"\x1b[2J" in seen) is there
 
 
