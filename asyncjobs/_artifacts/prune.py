@@ -7,6 +7,8 @@ asked about each candidate, and on any doubt the file stays.
 
 from __future__ import annotations
 
+import attrs
+
 from asyncjobs._artifacts.run import Run
 from asyncjobs._artifacts.sources import now
 from asyncjobs._errors import AsyncJobsError, DestinationError, NotFoundError
@@ -88,16 +90,24 @@ async def _is_visible(run: Run, project: int | str) -> bool:
 
 
 async def _remove(run: Run, row: FileRow) -> None:
-    """Delete one file, what was unpacked from it, and the folders that are empty then."""
+    """Delete one file, what was unpacked from it, and the folders that are empty then.
+
+    The row says that the file is no longer sure to be there, then the file goes, then the row: a crash leaves
+    neither a claim without its file nor a file without its row.
+    """
+    await run.root.ledger.put(attrs.evolve(row, complete=False))
     folder, name = await run.root.parent_of(row.path, create=False)
     try:
         await folder.remove(name)
         into_path = row.path.removesuffix(f"/{row.member}") if row.member else folder_beside(row.path)
         tree = await run.root.ledger.tree(into_path)
-        if tree is not None:
-            into = into_path.rpartition("/")[2]
-            if await run.storage.remove_tree(folder, into, tree.files):
-                await run.root.ledger.forget_tree(into_path)
+        gone = tree is not None and await run.storage.remove_tree(
+            folder, into_path.rpartition("/")[2], tree.files
+        )
+        if run.options.fsync:
+            await folder.sync()
+        if gone:
+            await run.root.ledger.forget_tree(into_path)
     finally:
         await folder.close()
     await run.root.ledger.forget([row.path])

@@ -37,7 +37,7 @@ from asyncjobs._models import (
     SyncReport,
 )
 from asyncjobs._options import SyncOptions
-from asyncjobs._storage import FileRow, Folder, Root, Storage, forget_part, joined
+from asyncjobs._storage import FileRow, Folder, Root, Storage, joined
 
 SPARE_BYTES = 32 * 1024 * 1024
 """Left free on the disk: for the manifest, and for whoever shares it."""
@@ -140,8 +140,6 @@ class Run:
             assert row is not None
             assert on_disk is not None
             assert folder is not None
-            if not row.complete:
-                await forget_part(folder, name)
             row = attrs.evolve(row, complete=True, mtime_ns=on_disk.mtime_ns)
             await self.root.ledger.put(row)
         return action, row

@@ -117,7 +117,9 @@ async def fetch_whole(
             unsure = transfer.unproven or part.inherited > 0
             size, sha256 = part.length, await part.finish(sync=fsync)
             transfer.check_hash(sha256)
-            kind = await folder.examine(part.data_name, _judge(source, crcs=check_crcs or unsure))
+            doubtful = part.doubtful and not transfer.hash_is_known
+            judge = _judge(source, crcs=check_crcs or unsure, doubtful=doubtful)
+            kind = await folder.examine(part.data_name, judge)
             return Fetched(part, size, sha256, kind)
         except IntegrityError as error:
             await part.discard()
@@ -129,7 +131,7 @@ async def fetch_whole(
     raise failure
 
 
-def _judge(source: Source, *, crcs: bool) -> Callable[[ReadAt, int], Kind]:
+def _judge(source: Source, *, crcs: bool, doubtful: bool) -> Callable[[ReadAt, int], Kind]:
     def judge(read_at: ReadAt, size: int) -> Kind:
         if source.any_bytes:
             if crcs and source.expected is None:
@@ -138,6 +140,8 @@ def _judge(source: Source, *, crcs: bool) -> Callable[[ReadAt, int], Kind]:
         kind = check_kind(read_at(0, _HEAD_BYTES), file_format=source.file_format)
         if kind is Kind.ZIP and source.file_format in {None, "zip"}:
             (check_members if crcs else check_zip)(read_at, size)
+        elif doubtful:
+            raise IntegrityError(f"nothing proves that this {kind} file outlived a restart of the machine")
         elif crcs and source.expected is None:
             raise IntegrityError(f"nothing proves that this {kind} file is whole: no length, no end record")
         return kind
@@ -263,6 +267,11 @@ class _Transfer:
 
     def _refuse(self, body: Body, why: str) -> _RefusedError:
         return _RefusedError(why, method=body.method, url=body.url)
+
+    @property
+    def hash_is_known(self) -> bool:
+        """Whether the bytes were held against a hash from elsewhere."""
+        return self.announced_sha256 is not None or self.source.sha256 is not None
 
     def check_hash(self, sha256: str) -> None:
         """Hold the hash of the whole against what the server and a lock file say.

@@ -6,7 +6,7 @@ is; what it should judge it is given as a function.
 
 from asyncjobs._storage.hops import Hops, joined
 from asyncjobs._storage.ledger import FileRow, Ledger, TreeRow
-from asyncjobs._storage.parts import GATHER_BYTES, Part, claim_part, forget_part
+from asyncjobs._storage.parts import GATHER_BYTES, Part, claim_part
 from asyncjobs._storage.roots import Root
 from asyncjobs._storage.seam import FileFacts, Files, Folder, ReadAt, Writer
 from asyncjobs._storage.storage import Storage
@@ -26,6 +26,5 @@ __all__ = [
     "TreeRow",
     "Writer",
     "claim_part",
-    "forget_part",
     "joined",
 ]

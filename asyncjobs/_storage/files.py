@@ -7,6 +7,7 @@ planted in a destination leads nowhere. What a file should be called or contain 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -95,7 +96,7 @@ class DiskFolder:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, dir_fd=self._fd)
                     if sync:
-                        self._sync()
+                        sync_folder(self._fd)
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             found.append(os.open(name, flags, dir_fd=self._fd))
             return found[0]
@@ -221,14 +222,7 @@ class DiskFolder:
 
     async def sync(self) -> None:
         """Force the names to the disk; file systems that cannot are let be."""
-        await self._hops.call(self._sync)
-
-    def _sync(self) -> None:
-        try:
-            os.fsync(self._fd)
-        except OSError as error:
-            if error.errno not in _CANNOT_SYNC:
-                raise
+        await self._hops.call(sync_folder, self._fd)
 
     async def free_bytes(self) -> int:
         """What an ordinary user may still write."""
@@ -281,8 +275,17 @@ class DiskFolder:
             os.close(fd)  # a descriptor of a folder: nothing to wait for
 
 
-# EINVAL and ENOTSUP: some network and FUSE file systems have no fsync of folders.
-_CANNOT_SYNC = frozenset({22, 95, 38})
+# Some network and FUSE file systems have no fsync of folders.
+_CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
+
+
+def sync_folder(descriptor: int) -> None:
+    """Force the names in a folder to the disk (in a thread); file systems that cannot are let be."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
 
 
 def _reader(fd: int, stop: threading.Event) -> ReadAt:

@@ -36,6 +36,12 @@ def _started(pid: int) -> str:
         return ""
 
 
+def same_boot(one: str, other: str) -> bool:
+    """Whether both wrote on one machine that was not restarted between them, as far as anybody can tell."""
+    _, boot, *_ = [*one.split("|"), ""]
+    return bool(boot) and one.rsplit("|", 2)[0] == other.rsplit("|", 2)[0]
+
+
 def is_dead(owner: str) -> bool:
     """Whether the process that wrote *owner* certainly writes no more."""
     machine, pid, started = owner.rsplit("|", 2) if owner.count("|") >= 2 else ("", "", "")

@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import secrets
 
 import attrs
 import msgspec
 
-from asyncjobs._errors import AsyncJobsError
+from asyncjobs._errors import AsyncJobsError, DestinationError
 from asyncjobs._storage.hops import joined, made_whole
+from asyncjobs._storage.owners import same_boot
 from asyncjobs._storage.seam import Folder, Writer
 
 GATHER_BYTES = 1024 * 1024
@@ -26,6 +28,8 @@ writing 64 KiB, so at 1 MiB it no longer shows. Two of these are held for each d
 
 _RECORD_LIMIT = 16 * 1024
 _NAME_BYTES = 160
+_RECORD_END = ".part.json"
+_DATA = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
 _live: set[str] = set()
 """Claims of this process: two downloads in it must not take each other for dead."""
 
@@ -42,6 +46,10 @@ class PartRecord:
     """The name it is about to get, while it is being taken over."""
     owner: str = ""
     """Who is writing; empty when nobody is."""
+    writer: str = ""
+    """Who wrote last."""
+    doubtful: bool = False
+    """Some bytes were written before the machine last started, so the power may have taken them."""
     validator: str | None = None
     total: int | None = None
 
@@ -61,6 +69,7 @@ class Part:
         self._gathered = 0
         self._running: asyncio.Task[None] | None = None
         self._placed = False
+        self._broken = False
         self.length = writer.length
         """Bytes accepted so far, those still on their way to the disk included."""
         self.inherited = writer.length
@@ -70,6 +79,14 @@ class Part:
     def validator(self) -> str | None:
         """What the bytes that are here were sent under, or None when they cannot be resumed."""
         return self._record.validator if self._record is not None else None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether bytes here may not be those that arrived: the machine was restarted since.
+
+        What was not forced to the disk when the power went can be zeros of the right length.
+        """
+        return self._record is not None and self._record.doubtful
 
     @property
     def total(self) -> int | None:
@@ -98,7 +115,8 @@ class Part:
 
     def _send(self) -> None:
         pieces, self._pieces, self._gathered = self._pieces, [], 0
-        if pieces:
+        # After a write that failed the file ends somewhere inside it, and nothing more may follow there.
+        if pieces and not self._broken:
             self._running = asyncio.ensure_future(self._writer.write(pieces))
 
     async def _settle(self) -> None:
@@ -107,7 +125,11 @@ class Part:
             running = self._running
             await joined(running)
             self._running = None
-            running.result()
+            try:
+                running.result()
+            except BaseException:
+                self._broken = True
+                raise
 
     async def drain(self) -> None:
         """Wait until everything taken is written.
@@ -124,7 +146,10 @@ class Part:
         self._pieces, self._gathered = [], 0
         await self._settle()
         await self._writer.restart()
+        self._broken = False
         self.length = self.inherited = 0
+        if self._record is not None:
+            self._record = attrs.evolve(self._record, doubtful=False)
         await self.note(None, None)
 
     async def finish(self, *, sync: bool) -> str:
@@ -134,6 +159,8 @@ class Part:
             DestinationError: A write failed, or the disk has another number of bytes.
         """
         await self.drain()
+        if self._broken:
+            raise DestinationError(f"{self._name!r} was not written whole: a write failed before")
         return await self._writer.finish(sync=sync)
 
     @property
@@ -142,10 +169,10 @@ class Part:
         return self._data
 
     async def place(self, name: str, *, sync: bool) -> None:
-        """Give the finished file its final name, and force the name to the disk.
+        """Give the finished file its final name, delete the record, and force both to the disk.
 
         Raises:
-            DestinationError: The name cannot be taken.
+            DestinationError: The name cannot be taken, or somebody deleted the partial file.
 
         Cancellation: delivered once the file has its name and the record is gone.
         """
@@ -154,11 +181,14 @@ class Part:
         task.result()
 
     async def _place(self, name: str, *, sync: bool) -> None:
-        await self._folder.rename(self._data, name)
+        if not await self._folder.rename(self._data, name):
+            raise DestinationError(
+                f"the partial file of {str(self._folder.path / name)!r} is gone: another program deleted it"
+            )
         self._placed = True
+        await self._forget()
         if sync:
             await self._folder.sync()
-        await self._forget()
 
     async def release(self) -> None:
         """Keep what is here for a later run, or nothing when it could not be resumed. Never raises ours.
@@ -247,28 +277,48 @@ async def _claim(folder: Folder, name: str, key: str) -> Part:
 async def _claim_as(data: str, folder: Folder, name: str, key: str) -> Part:
     found = await _read_record(folder, name)
     if found is not None and not await _claimable(folder, found):
-        # Somebody is writing: stay out of the way, with a file that is not resumed.
-        return Part(folder, name, None, data, await folder.create(data))
+        # Somebody is writing: stay out of the way, with a file that is not resumed, and that nobody sweeps
+        # away because it has no record.
+        alone = f"{data.removesuffix('.part')}.alone.part"
+        _live.discard(data)
+        return Part(folder, name, None, alone, await folder.create(alone))
     if found is not None:
         if found.key == key and found.validator and (part := await _take_over(data, folder, name, found)):
             return part
         await folder.remove(found.data)
         if found.following:
             await folder.remove(found.following)
-    record = PartRecord(key=key, data=data, owner=await folder.me())
+    me = await folder.me()
+    record = PartRecord(key=key, data=data, owner=me, writer=me)
     # The record first: a data file without one could not be told from somebody's own.
     await _write_record(folder, name, record)
     return Part(folder, name, record, data, await folder.create(data))
 
 
-async def forget_part(folder: Folder, name: str) -> None:
-    """Delete what a process that died just after placing *name* left of its partial file."""
-    found = await _read_record(folder, name)
-    if found is not None and await _claimable(folder, found):
-        await folder.remove(found.data)
-        if found.following:
-            await folder.remove(found.following)
-        await folder.remove(_record_name(name))
+async def sweep_parts(folder: Folder) -> None:
+    """Delete what a crash left in a folder and no record knows, or no file is left for.
+
+    After a power failure names may be on the disk without those that were made before them: data without its
+    record, a record without its data, half a record. What another process is writing is left alone.
+
+    Raises:
+        DestinationError: The folder cannot be read or written.
+    """
+    names = set(await folder.names())
+    records = {each for each in names if each.startswith(".") and each.endswith(_RECORD_END)}
+    known: set[str] = set()
+    for name in sorted(records):
+        found = await _read_record_of(folder, name[1 : -len(_RECORD_END)])
+        abandoned = found is None or await _claimable(folder, found)
+        if found is None or (abandoned and not {found.data, found.following} & names):
+            await folder.remove(name)
+            continue
+        known |= {found.data, found.following}
+        if not abandoned:
+            known.add(f"{name}.new")  # it is about to replace its record
+    for name in sorted(names - known - _live):
+        if _DATA.fullmatch(name) or (name.startswith(".") and name.endswith(f"{_RECORD_END}.new")):
+            await folder.remove(name)
 
 
 async def _take_over(data: str, folder: Folder, name: str, found: PartRecord) -> Part | None:
@@ -278,7 +328,9 @@ async def _take_over(data: str, folder: Folder, name: str, found: PartRecord) ->
     await _write_record(folder, name, attrs.evolve(found, data=old, following=data))
     if not await folder.rename(old, data):
         return None
-    record = attrs.evolve(found, data=data, following="", owner=await folder.me())
+    me = await folder.me()
+    doubtful = found.doubtful or not same_boot(found.writer, me)
+    record = attrs.evolve(found, data=data, following="", owner=me, writer=me, doubtful=doubtful)
     await _write_record(folder, name, record)
     return Part(folder, name, record, data, await folder.reopen(data))
 
@@ -291,7 +343,11 @@ async def _claimable(folder: Folder, record: PartRecord) -> bool:
 
 
 async def _read_record(folder: Folder, name: str) -> PartRecord | None:
-    raw = await folder.read(_record_name(name), limit=_RECORD_LIMIT)
+    return await _read_record_of(folder, _stem(name))
+
+
+async def _read_record_of(folder: Folder, stem: str) -> PartRecord | None:
+    raw = await folder.read(f".{stem}{_RECORD_END}", limit=_RECORD_LIMIT)
     if raw is None:
         return None
     try:
@@ -300,7 +356,7 @@ async def _read_record(folder: Folder, name: str) -> PartRecord | None:
         return None
     # A record names files to delete and rename: only names that we make are believed.
     names = [record.data, *([record.following] if record.following else [])]
-    return record if all(each.startswith(f".{_stem(name)}.") and _is_data(each) for each in names) else None
+    return record if all(each.startswith(f".{stem}.") and _is_data(each) for each in names) else None
 
 
 def _is_data(name: str) -> bool:
@@ -319,7 +375,7 @@ def _stem(name: str) -> str:
 
 
 def _record_name(name: str) -> str:
-    return f".{_stem(name)}.part.json"
+    return f".{_stem(name)}{_RECORD_END}"
 
 
 def _data_name(name: str) -> str:

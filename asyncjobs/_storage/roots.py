@@ -5,6 +5,7 @@ The lock is `flock` on a file that stays; it goes when its process does, however
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from asyncjobs._errors import DestinationError, ManifestError
 from asyncjobs._storage.hops import Hops
 from asyncjobs._storage.ledger import Ledger, open_ledger
+from asyncjobs._storage.parts import sweep_parts
 from asyncjobs._storage.seam import RECORD_FOLDER, Files, Folder
 
 LEDGER_NAME = "manifest.sqlite3"
@@ -26,17 +28,28 @@ class Root:
     """An open root with its manifest. Closed with `aclose`."""
 
     def __init__(
-        self, files: Files, hops: Hops, folder: Folder | None, path: Path, ledger: Ledger, lock: int | None
+        self,
+        folder: Folder | None,
+        path: Path,
+        ledger: Ledger,
+        lock: int | None,
+        *,
+        durable: bool,
+        ours: bool,
     ) -> None:
-        self._files = files
-        self._hops = hops
         self._folder = folder
         self._lock = lock
+        self._durable = durable
+        self._ours = ours
+        self._swept: set[str] = set()
+        self._sweeping = asyncio.Lock()
         self.path = path
         self.ledger = ledger
 
     async def parent_of(self, path: str, *, create: bool) -> tuple[Folder, str]:
         """Open the folder of a path below the root, one part at a time, through no link.
+
+        What a crash left in it is cleared away when it is first opened for writing.
 
         Returns:
             The folder, to be closed by the caller, and the last part.
@@ -51,11 +64,25 @@ class Root:
         for part in parts:
             below = None
             try:
-                below = await folder.folder(part, create=create)
+                below = await folder.folder(part, create=create, sync=self._durable)
             finally:
                 await folder.close()
             folder = below
+        try:
+            await self._sweep(folder, "/".join(parts))
+        except BaseException:
+            await folder.close()
+            raise
         return folder, name
+
+    async def _sweep(self, folder: Folder, path: str) -> None:
+        if not self._ours or path in self._swept:
+            return
+        # Nobody may begin to write in a folder that is being swept.
+        async with self._sweeping:
+            if path not in self._swept:
+                await sweep_parts(folder)
+                self._swept.add(path)
 
     async def free_bytes(self) -> int:
         """Bytes that may still be written below the root."""
@@ -93,7 +120,7 @@ async def open_root(
     record = files.record_folder(path)
     if read_only and not await files.exists(path):
         ledger = await open_ledger(record_hops, record / LEDGER_NAME, durable=False, read_only=True)
-        return Root(files, hops, None, path, ledger, None)
+        return Root(None, path, ledger, None, durable=False, ours=False)
     folder = await files.open_folder(path, create=not read_only)
     lock: int | None = None
     try:
@@ -106,7 +133,7 @@ async def open_root(
         if lock is not None:
             os.close(lock)
         raise
-    return Root(files, hops, folder, path, ledger, lock)
+    return Root(folder, path, ledger, lock, durable=durable, ours=not read_only)
 
 
 def _take_lock(path: Path, lock: Path) -> int | None:

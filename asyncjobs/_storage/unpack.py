@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from asyncjobs._errors import DestinationError
-from asyncjobs._storage.files import _reader
+from asyncjobs._storage.files import _reader, sync_folder
 from asyncjobs._storage.seam import ReadAt
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -84,7 +84,11 @@ def unpack_into(
         os.mkdir(fresh, dir_fd=folder_fd)
         try:
             written = _write_members(folder_fd, fresh, members, lambda each: contents(read_at, each), sync)
+            if sync:
+                _sync_folders(folder_fd, fresh)
             _swap(folder_fd, fresh, into, replace)
+            if sync:
+                sync_folder(folder_fd)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True, dir_fd=folder_fd)
             raise
@@ -137,6 +141,12 @@ def _write_file(folder: int, name: str, pieces: Iterator[bytes], executable: boo
         os.fchmod(file.fileno(), 0o755 if executable else 0o644)
         if sync:
             os.fsync(file.fileno())
+
+
+def _sync_folders(folder_fd: int, name: str) -> None:
+    """Force every name below a folder to the disk: the files were forced one by one."""
+    for _, _, _, fd in os.fwalk(name, topdown=False, dir_fd=folder_fd):
+        sync_folder(fd)
 
 
 def _swap(folder_fd: int, fresh: str, into: str, replace: Sequence[str] | None) -> None:
