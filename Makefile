@@ -39,7 +39,7 @@ types: $(STAMP)
 
 check: lint types
 	$(BIN)/coverage run -m pytest -q
-	$(BIN)/coverage report --fail-under=90
+	$(BIN)/coverage report --fail-under=94
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage build dist
