@@ -11,6 +11,7 @@ import math
 import random
 import weakref
 from collections.abc import Hashable
+from functools import partial
 
 import attrs
 
@@ -54,7 +55,7 @@ class Budget:
         self.storage_retries = RetryBucket()
         self._gates = {each: Gate() for each in EndpointClass}
         self._turnstiles = {
-            each: Turnstile(lambda each=each: self._ask(each), self._gates[each].give_back, clock)  # type: ignore[misc]  # the default binds the loop's value
+            each: Turnstile(partial(self._ask, each), self._gates[each].give_back, clock)
             for each in EndpointClass
         }
         self._minute = Window(limits.requests_per_minute)
