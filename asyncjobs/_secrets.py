@@ -7,6 +7,7 @@ of ways to authenticate: https://docs.gitlab.com/api/rest/authentication/
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
@@ -115,8 +116,15 @@ class Credential:
     async def __first(self) -> Secret:
         if self.__token is not None:
             return self.__token
+        return self.__keep(await self.__ask())
+
+    async def __ask(self) -> object:
+        """Ask the caller's callable; its own errors are its own."""
         assert self.__source is not None
-        return self.__keep(await self.__source())
+        given = self.__source()
+        if not inspect.isawaitable(given):
+            raise ConfigurationError(f"{self.kind} must be a string or an async callable, not a plain one")
+        return await given
 
     async def renew(self, refused: Secret) -> bool:
         """After a 401 with *refused*: ask the callable again; True when there is a different token."""
@@ -125,7 +133,7 @@ class Credential:
         async with self.__asking:
             if self.__token is not None and self.__token != refused:
                 return True  # somebody else has renewed it meanwhile
-            return self.__keep(await self.__source()) != refused
+            return self.__keep(await self.__ask()) != refused
 
     def value(self, token: Secret) -> str:
         """The header's value, masked when printed."""

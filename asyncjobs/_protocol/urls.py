@@ -95,6 +95,8 @@ def parse_api_root(url: str) -> ApiRoot:
     path = parts.path.rstrip("/")
     if any(part in {"", ".", ".."} for part in path.split("/")[1:]):
         raise ConfigurationError(f"not the URL of a GitLab: odd path {path[:80]!r}")
+    if path.endswith("/api/v3"):
+        raise ConfigurationError("GitLab answers only to version 4 of its API: leave /api/v3 away")
     prefix = path if path.endswith("/api/v4") else f"{path}/api/v4"
     return ApiRoot(origin, quote(prefix, safe="/%"))
 
@@ -120,8 +122,13 @@ def segment(value: int | str, *, what: str) -> str:
     """One segment of a path, encoded so that it cannot become two.
 
     Raises:
-        ValueError: Empty, `.`, `..`, or a slash-separated text with such a part.
+        ValueError: Empty, `.`, `..`, a slash-separated text with such a part, or a number below 1.
+        TypeError: Neither a number nor text.
     """
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"a {what} is a number or text, not {type(value).__name__}")
+    if isinstance(value, int) and value < 1:
+        raise ValueError(f"not a {what}: {value}")
     text = str(value)
     if any(part in {"", ".", ".."} for part in text.split("/")):
         raise ValueError(f"not a {what}: {text[:200]!r}")

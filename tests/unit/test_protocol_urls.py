@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncjobs._errors import ConfigurationError
-from asyncjobs._protocol.urls import Origin, parse_api_root, parse_origin, printable, safe_url
+from asyncjobs._protocol.urls import Origin, parse_api_root, parse_origin, printable, safe_url, segment
 
 CANARY = "CANARY0123456789"
 
@@ -64,6 +64,7 @@ def test_api_root(url: str, endpoint: str, web: str) -> None:
         (f"https://gitlab.example.com?private_token={CANARY}", "before any"),
         (f"https://gitlab.example.com#{CANARY}", "before any"),
         ("https://gitlab.example.com/../admin", "odd path"),
+        ("https://gitlab.example.com/api/v3", "leave /api/v3 away"),
     ],
 )
 def test_wrong_urls(url: str, says: str) -> None:
@@ -168,3 +169,20 @@ def test_printable(text: str, limit: int) -> None:
 def test_printable_drops_what_drives_a_terminal(text: str) -> None:
     """Escapes, line ends, bidi overrides and C1 controls become spaces."""
     assert not set("\x1b\r\n\u202e\x9b\x00\u2028") & set(printable(text))
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (None, TypeError),
+        (True, TypeError),
+        (1.5, TypeError),
+        (0, ValueError),
+        (-1, ValueError),
+        ("", ValueError),
+    ],
+)
+def test_what_names_nothing_is_refused(value: object, error: type[Exception]) -> None:
+    """No request is made for a project or job that cannot be one."""
+    with pytest.raises(error, match="project"):
+        segment(value, what="project")  # type: ignore[arg-type]  # what a caller without types may pass

@@ -238,3 +238,10 @@ def test_identity() -> None:
 
     assert identity(CANARY) == identity(CANARY) != identity(OTHER)
     assert identity(one) == identity(one) != identity(two)
+
+
+async def test_a_plain_callable_is_told_so() -> None:
+    """A token source that is not async is one clear error that names the option."""
+    credential = Credential("private_token", lambda: "glpat-abcdefgh")  # type: ignore[arg-type, return-value]  # the mistake
+    with pytest.raises(ConfigurationError, match="private_token must be a string or an async callable"):
+        await credential.token()
