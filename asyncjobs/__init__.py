@@ -93,7 +93,7 @@ from asyncjobs._models import (
     User,
     parse_target,
 )
-from asyncjobs._options import Limits, RetryPolicy, SyncOptions, TailOptions, Timeouts
+from asyncjobs._options import ExtractLimits, Limits, RetryPolicy, SyncOptions, TailOptions, Timeouts
 from asyncjobs._tail import TailStream, TraceStream
 from asyncjobs._trace.terminal import TerminalFilter, sanitize_line, sanitize_text
 from asyncjobs._version import __version__
@@ -104,6 +104,7 @@ __all__ = [
     # The client, its options, its seams
     "Client",
     "Clock",
+    "ExtractLimits",
     "JobStream",
     "Limits",
     "RetryPolicy",
