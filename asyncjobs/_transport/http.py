@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace, TracebackType
 from typing import Protocol, Self
@@ -220,6 +221,8 @@ class Reply:
 
     def __init__(self, response: aiohttp.ClientResponse, hop: Hop) -> None:
         self._response = response
+        self._ready: deque[bytes] = deque()
+        self._taken = 0
         self.hop = hop
         """What was asked, to get this answer."""
         self.status = response.status
@@ -241,7 +244,9 @@ class Reply:
         """
         failure: RequestError | None = None
         try:
-            return await self._response.content.readany()
+            if not self._ready:
+                await self._take()
+            return self._ready.popleft()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             # When the last bytes lay in its parser while reading was paused, aiohttp 3.14.5 starts the
             # idle timer again after the end and blames a slow consumer on a body that is all here.
@@ -249,6 +254,19 @@ class Reply:
                 return b""
             failure = translate(error, method=self.hop.method, url=self.hop.shown)
         raise failure
+
+    async def _take(self) -> None:
+        """Wait for bytes, then take all that lie ready: a late timer of aiohttp could withhold what stays."""
+        content = self._response.content
+        if self.framing == "chunked":
+            # A server may send chunks of a few bytes, and joining those is cheaper than handling each.
+            self._ready.append(await content.readany())
+            return
+        # readany() would copy everything into one piece, of three times 256 KiB as a rule: 3 % of a download.
+        while not self._ready or self._taken < content.total_bytes:
+            piece, _ = await content.readchunk()
+            self._ready.append(piece)
+            self._taken += len(piece)
 
     async def __aenter__(self) -> Self:
         return self
