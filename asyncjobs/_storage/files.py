@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 _WRITE_PIECES = 512
 """Most buffers of one writev; Linux takes 1024."""
+_WARM_BYTES = 192 * 1024
+"""About so much is written, then hashed, while it is still in the core's own cache: after 1 MiB it no longer
+is, and writing and hashing take a tenth more time together."""
 _READ_BYTES = 1024 * 1024
 
 
@@ -304,6 +307,19 @@ def _reader(fd: int, stop: threading.Event) -> ReadAt:
     return read_at
 
 
+def _batches(pieces: Sequence[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece)
+        if size >= _WARM_BYTES or len(batch) == _WRITE_PIECES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 class DiskWriter:
     """A file by its descriptor; one call at a time."""
 
@@ -326,8 +342,8 @@ class DiskWriter:
         await self._hops.call(self._write, pieces)
 
     def _write(self, pieces: Sequence[bytes]) -> None:
-        for start in range(0, len(pieces), _WRITE_PIECES):
-            self._write_some(pieces[start : start + _WRITE_PIECES])
+        for batch in _batches(pieces):
+            self._write_some(batch)
 
     def _write_some(self, pieces: Sequence[bytes]) -> None:
         left: list[bytes | memoryview] = list(pieces)

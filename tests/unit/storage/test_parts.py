@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from asyncjobs._errors import DestinationError, DiskFullError
 from asyncjobs._storage import GATHER_BYTES, Folder, Hops, Part, claim_part
-from asyncjobs._storage.files import DiskFiles
+from asyncjobs._storage.files import DiskFiles, DiskWriter
 from asyncjobs._storage.owners import is_dead, whoami
 from asyncjobs._storage.parts import PartRecord
 from tests.functional.artifacts.disk import content, listing
@@ -64,21 +64,28 @@ def test_any_split_gives_the_same_file(
 
 
 async def test_writes_are_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 16 KiB reach the disk in hops of about 1 MiB."""
+    """Chunks of 16 KiB reach the disk in hops of about 1 MiB, hashed while the cache still has them."""
     hops, folder = await opened(tmp_path)
     part = await claim_part(folder, "a.zip", "key")
-    calls: list[int] = []
-    real = os.writev
+    thread_calls: list[int] = []
+    writes: list[int] = []
+    real_write, real_writev = DiskWriter._write, os.writev
+
+    def in_thread(writer: DiskWriter, pieces: Sequence[bytes]) -> None:
+        thread_calls.append(sum(map(len, pieces)))
+        real_write(writer, pieces)
 
     def counting(fd: int, pieces: Sequence[Any]) -> int:
-        written = real(fd, pieces)
-        calls.append(written)
-        return written
+        writes.append(real_writev(fd, pieces))
+        return writes[-1]
 
+    monkeypatch.setattr(DiskWriter, "_write", in_thread)
     monkeypatch.setattr(os, "writev", counting)
     await fill(part, bytes(4 * GATHER_BYTES), 16 * 1024)
     await part.finish(sync=False)
-    assert calls == [GATHER_BYTES] * 4
+    assert thread_calls == [GATHER_BYTES] * 4
+    assert sum(writes) == 4 * GATHER_BYTES
+    assert max(writes) <= 256 * 1024
     await part.discard()
     await folder.close()
     hops.close()
