@@ -12,7 +12,7 @@ from typing import Final
 
 from asyncjobs._api import Api
 from asyncjobs._concurrency import Lane
-from asyncjobs._errors import AsyncJobsError, RequestError, ResponseError
+from asyncjobs._errors import AsyncJobsError, NotFoundError, RequestError, ResponseError
 from asyncjobs._models import Job, JobRef, PipelineRef
 from asyncjobs._options import TailOptions, scope_values
 from asyncjobs._tail.statuses import SLOWEST, StatusPace
@@ -82,6 +82,9 @@ class PipelineWatch:
         self._ever_listed = False
         self._project_id: int | None = None
         self._jobs_seen = 0
+        self._in_listing: set[int] = set()
+        self._patience: dict[int, Patience] = {}
+        """For each job that was not found when asked for by itself."""
 
     def want(self, ref: JobRef, job: Job) -> None:
         """Follow a job that was asked for by itself, whatever the filters say."""
@@ -127,16 +130,39 @@ class PipelineWatch:
         active = self._active()
         pages = -(-self._jobs_seen // PAGE)
         if not self.everything and self._listed and active and len(active) <= max(1, pages):
-            changed = False
-            for watch in active:
-                job = await self._api.get_job(watch.ref.project, watch.ref.job_id, lane=Lane.TAIL)
-                changed = self._update(watch, job) or changed
+            changed = await self._ask_each(active)
             # A new attempt can only come after the end of the old one: then the pipeline is listed again.
             self._listed = not any(watch.job is not None and watch.job.status.is_final for watch in active)
             return changed
         changed = await self._list()
+        # A server without `include_retried` (9.1) leaves out a job as soon as it is retried, often before
+        # anybody saw its end; and a deleted job is in no listing. An end that is known needs no asking.
+        lost = [
+            watch
+            for watch in self._active()
+            if watch.ref.job_id not in self._in_listing
+            and not (watch.job is not None and watch.job.status.is_final)
+        ]
+        changed = await self._ask_each(lost) or changed
         if self._options.children and self.everything:
             await self._look_downstream()
+        return changed
+
+    async def _ask_each(self, watches: list[JobWatch]) -> bool:
+        """Ask for each job by itself; one that is gone ends its own tail only."""
+        changed = False
+        for watch in watches:
+            if watch.failure is not None:
+                continue
+            patience = self._patience.setdefault(watch.ref.job_id, Patience())
+            try:
+                job = await self._api.get_job(watch.ref.project, watch.ref.job_id, lane=Lane.TAIL)
+            except NotFoundError as error:
+                if patience.failed(error):
+                    watch.fail(error)
+                continue
+            del self._patience[watch.ref.job_id]
+            changed = self._update(watch, job) or changed
         return changed
 
     async def _list(self) -> bool:
@@ -148,6 +174,7 @@ class PipelineWatch:
         ]
         first, self._ever_listed = not self._ever_listed, True
         self._listed, self._jobs_seen = True, len(jobs)
+        self._in_listing = {job.id for job in jobs}
         newest = {job.name: job for job in sorted(jobs, key=lambda job: job.id)}
         changed = False
         for job in sorted(jobs, key=lambda job: job.id):
@@ -156,6 +183,10 @@ class PipelineWatch:
             watch = self._watches.get(job.id)
             if watch is not None:
                 changed = self._update(watch, job) or changed
+            elif (older := self._newest.get(job.name)) is not None and older.ref.job_id < job.id:
+                # In order of id: attempts that came and went since the last look are followed in their turn.
+                self._begin(JobRef(older.ref.project, job.id), job, older)
+                changed = True
             elif newest[job.name] is job:
                 changed = self._meet(job, first=first) or changed
         return changed
@@ -170,11 +201,7 @@ class PipelineWatch:
         return before is None or before.status != job.status
 
     def _meet(self, job: Job, *, first: bool) -> bool:
-        """Decide about a job that is not followed and is the newest of its name."""
-        older = self._newest.get(job.name)
-        if older is not None and older.ref.job_id < job.id:
-            self._begin(JobRef(older.ref.project, job.id), job, older)
-            return True
+        """Decide about a job that is not followed, is the newest of its name and replaces none followed."""
         if not self.everything or job.id in self._seen or not (first or self._options.join):
             return False
         self._seen.add(job.id)

@@ -1,0 +1,107 @@
+"""Jobs that are retried or deleted while they are followed: no attempt is passed over, nobody hangs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from asyncjobs._errors import NotFoundError
+from asyncjobs._models import JobRetried, TailFailed
+from asyncjobs.testing import FakeGitLab, FakeJob
+from asyncjobs.testing._generations import Generation
+from tests.functional.tail.conftest import Connect
+from tests.functional.tail.test_tail import log, of, pipeline, ref_of, watch
+
+GENERATIONS: list[Generation] = ["9.1", "18", "19.5"]
+generations = pytest.mark.parametrize("generation", GENERATIONS)
+
+
+@generations
+@pytest.mark.parametrize("whole_pipeline", [True, False])
+async def test_retry_at_the_moment_of_failure(
+    connect: Connect, generation: Generation, whole_pipeline: bool
+) -> None:
+    """`retry:` replaces a job before anybody saw its end: both attempts are read, also where only the
+    newest is listed."""
+    async with FakeGitLab(generation) as gitlab, connect(gitlab) as api:
+        pipe = pipeline(gitlab)
+        job = pipe.add_job("flaky", status="running", trace=b"first\n")
+        new: list[FakeJob] = []
+
+        def fail_and_retry() -> None:
+            job.finish("failed")
+            new.append(job.retry())
+            new[0].script_trace(b"second\n", every=10, pushes=1)
+
+        asyncio.get_running_loop().call_later(33.3, fail_and_retry)
+        async with asyncio.timeout(600):
+            seen = await watch(api, of(pipe) if whole_pipeline else ref_of(job))
+        assert seen.finished() == {job.id: "failed", new[0].id: "success"}
+        assert (bytes(seen.raw[job.id]), bytes(seen.raw[new[0].id])) == (b"first\n", b"second\n")
+        assert [(e.ref.job_id, e.new_ref.job_id) for e in seen.events if isinstance(e, JobRetried)] == [
+            (job.id, new[0].id)
+        ]
+
+
+@generations
+@pytest.mark.parametrize("others", [0, 120])
+async def test_deleted_job_fails_alone(connect: Connect, generation: Generation, others: int) -> None:
+    """Of two jobs of one pipeline one is deleted: that one fails with its own address, the other is read
+    to its end; whether statuses are listed or asked for one by one."""
+    async with FakeGitLab(generation) as gitlab, connect(gitlab) as api:
+        pipe = pipeline(gitlab)
+        gone = pipe.add_job("gone", status="running", trace=b"x\n")
+        good = pipe.add_job("good", status="running")
+        good.script_trace(log("good"), every=30, pushes=20)
+        for n in range(others):
+            pipe.add_job(f"other{n}", status="success", age=3600)
+        asyncio.get_running_loop().call_later(60, gitlab.remove_job, gone)
+        async with asyncio.timeout(3600):
+            seen = await watch(api, [ref_of(gone), ref_of(good)])
+        (failed,) = [event for event in seen.events if isinstance(event, TailFailed)]
+        assert failed.ref == ref_of(gone)
+        assert isinstance(failed.error, NotFoundError)
+        assert f"/jobs/{gone.id}" in failed.error.url
+        assert bytes(seen.raw[good.id]) == good.trace
+        assert set(seen.finished()) == {good.id}
+
+
+async def test_deleted_job_that_has_not_started(connect: Connect) -> None:
+    """A job that is deleted while it waits for a runner fails; nobody waits for it for ever."""
+    async with FakeGitLab() as gitlab, connect(gitlab) as api:
+        pipe = pipeline(gitlab)
+        gone = pipe.add_job("gone", status="pending")
+        good = pipe.add_job("good", status="running")
+        good.script_trace(log("good"), every=30, pushes=5)
+        asyncio.get_running_loop().call_later(60, gitlab.remove_job, gone)
+        async with asyncio.timeout(3600):
+            seen = await watch(api, of(pipe))
+        assert [event.ref for event in seen.events if isinstance(event, TailFailed)] == [ref_of(gone)]
+        assert set(seen.finished()) == {good.id}
+
+
+@pytest.mark.parametrize("generation", ["18", "19.5"])
+@pytest.mark.parametrize("whole_pipeline", [True, False])
+async def test_chain_of_fast_retries(connect: Connect, generation: Generation, whole_pipeline: bool) -> None:
+    """Attempts that came and went between two looks are announced and read, each in its turn."""
+    async with FakeGitLab(generation) as gitlab, connect(gitlab) as api:
+        pipe = pipeline(gitlab)
+        attempts = [pipe.add_job("flaky", status="running", trace=b"attempt 0\n")]
+
+        def three_more() -> None:
+            for n in range(1, 4):
+                attempts[-1].finish("failed")
+                attempts.append(attempts[-1].retry())
+                attempts[-1].start()
+                attempts[-1].append_trace(b"attempt %d\n" % n)
+            attempts[-1].finish()
+
+        asyncio.get_running_loop().call_later(33.3, three_more)
+        async with asyncio.timeout(600):
+            seen = await watch(api, of(pipe) if whole_pipeline else ref_of(attempts[0]))
+        ids = [job.id for job in attempts]
+        hops = [(e.ref.job_id, e.new_ref.job_id) for e in seen.events if isinstance(e, JobRetried)]
+        assert hops == list(zip(ids, ids[1:], strict=False))
+        assert {job: bytes(seen.raw[job]) for job in ids} == {job.id: job.trace for job in attempts}
+        assert list(seen.finished()) == ids
