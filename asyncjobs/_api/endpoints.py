@@ -145,7 +145,13 @@ class Endpoints:
     async def iter_pipeline_bridges(
         self, project: int | str, pipeline_id: int, *, scope: Scope = None, lane: Lane = Lane.CONTROL
     ) -> AsyncIterator[Bridge]:
-        """Walk the trigger jobs of a pipeline, under whichever of its two names the server has the route."""
+        """Walk the trigger jobs of a pipeline, under whichever of its two names the server has the route.
+
+        An old server with neither has none to give: then the walk is empty.
+
+        Raises:
+            NotFoundError: No such pipeline, or the token may not see it.
+        """
         began = False
         older = requests.pipeline_bridges(project, pipeline_id, scope)
         try:
@@ -161,8 +167,16 @@ class Endpoints:
         newer = requests.pipeline_bridges(project, pipeline_id, scope, newer_name=True)
         try:
             async for page in self.pages(newer, bodies.BRIDGES, lane=lane):
+                began = True
                 for bridge in page:
                     yield bridge
+            return
+        except NotFoundError:
+            if began:
+                raise
+        # An unknown route and an unknown pipeline are both 404: only the pipeline itself tells them apart.
+        try:
+            await self.get_pipeline(project, pipeline_id, lane=lane)
         except NotFoundError:
             raise missing from None
 
