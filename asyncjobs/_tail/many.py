@@ -54,13 +54,14 @@ class TailStream:
     """The events of many tails. Use it as `async with`, then iterate it once.
 
     Per job: `JobStarted`, its lines and resets, then `JobFinished` or `TailFailed`; lines of different jobs
-    come as they arrive. Iteration ends when no job is followed any more. It then raises `FanOutError` when a
-    whole target (not just a job) could not be read: a broken tail never looks like a finished one.
+    come as they arrive. A named job that cannot be found gives `TailFailed` alone. Iteration ends when no job
+    is followed any more. It then raises `FanOutError` when a pipeline, project or group could not be read: a
+    broken tail never looks like a finished one.
     """
 
     def __init__(self, api: Api, targets: Targets, *, options: TailOptions | None = None) -> None:
         self.failures: list[TargetFailure] = []
-        """Targets that could not be read at all."""
+        """Pipelines, projects and groups that could not be read; a job that could not is a `TailFailed`."""
         self._api = api
         self._targets = one_by_one(targets)
         self._options = options or TailOptions()
@@ -94,7 +95,7 @@ class TailStream:
         """The next event.
 
         Raises:
-            FanOutError: At the end, when targets could not be read.
+            FanOutError: At the end, when pipelines, projects or groups could not be read.
             ClosedError: The context was left, or never entered.
 
         Cancellation: no event is lost.
@@ -148,7 +149,8 @@ class TailStream:
         try:
             job = await self._api.get_job(ref.project, ref.job_id)
         except (RequestError, ResponseError) as error:
-            self._fail(ref, error)
+            # A tail of its own that broke, not a target with unknown jobs in it.
+            await self._put(TailFailed(ref, error, None))
             return
         self._found(ref, job)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -22,8 +23,7 @@ generations = pytest.mark.parametrize("generation", GENERATIONS)
 async def test_retry_at_the_moment_of_failure(
     connect: Connect, generation: Generation, whole_pipeline: bool
 ) -> None:
-    """`retry:` replaces a job before anybody saw its end: both attempts are read, also where only the
-    newest is listed."""
+    """A job replaced before anybody saw its end is read, and then its new attempt."""
     async with FakeGitLab(generation) as gitlab, connect(gitlab) as api:
         pipe = pipeline(gitlab)
         job = pipe.add_job("flaky", status="running", trace=b"first\n")
@@ -47,8 +47,7 @@ async def test_retry_at_the_moment_of_failure(
 @generations
 @pytest.mark.parametrize("others", [0, 120])
 async def test_deleted_job_fails_alone(connect: Connect, generation: Generation, others: int) -> None:
-    """Of two jobs of one pipeline one is deleted: that one fails with its own address, the other is read
-    to its end; whether statuses are listed or asked for one by one."""
+    """Of two jobs one is deleted: it fails with its own address, and the other is read to its end."""
     async with FakeGitLab(generation) as gitlab, connect(gitlab) as api:
         pipe = pipeline(gitlab)
         gone = pipe.add_job("gone", status="running", trace=b"x\n")
@@ -102,6 +101,6 @@ async def test_chain_of_fast_retries(connect: Connect, generation: Generation, w
             seen = await watch(api, of(pipe) if whole_pipeline else ref_of(attempts[0]))
         ids = [job.id for job in attempts]
         hops = [(e.ref.job_id, e.new_ref.job_id) for e in seen.events if isinstance(e, JobRetried)]
-        assert hops == list(zip(ids, ids[1:], strict=False))
+        assert hops == list(itertools.pairwise(ids))
         assert {job: bytes(seen.raw[job]) for job in ids} == {job.id: job.trace for job in attempts}
         assert list(seen.finished()) == ids

@@ -235,6 +235,20 @@ async def test_children_on_request(connect: Connect) -> None:
         assert len((await watch(api, of(parent))).finished()) == 1
 
 
+@pytest.mark.parametrize("generation", ["9.1", "18", "19.5"])
+async def test_children_where_there_are_none(connect: Connect, generation: str) -> None:
+    """A server that knows no trigger jobs gives the pipeline all the same; a missing one is still missing."""
+    async with FakeGitLab(generation) as gitlab, connect(gitlab) as api:  # type: ignore[arg-type] # a plain str
+        pipe = pipeline(gitlab)
+        job = pipe.add_job("build", status="running")
+        job.script_trace(log("build"), every=5, pushes=3)
+        seen = await watch(api, of(pipe), children=True)
+        assert (seen.finished(), seen.error) == ({job.id: "success"}, None)
+        assert bytes(seen.raw[job.id]) == job.trace
+        with pytest.raises(NotFoundError, match="999"):
+            [bridge async for bridge in api.iter_pipeline_bridges("group/app", 999)]
+
+
 async def test_depth_of_children_is_limited(connect: Connect) -> None:
     """`max_depth` levels, the first included."""
     async with fake() as gitlab, connect(gitlab) as api:
@@ -431,7 +445,6 @@ async def test_missing_targets_are_raised_at_the_end(connect: Connect) -> None:
     async with fake() as gitlab, connect(gitlab) as api:
         job = pipeline(gitlab).add_job("good", status="success", trace=b"x\n", age=3600)
         gone: list[Target] = [
-            JobRef("group/app", 99),
             PipelineRef("group/app", 99),
             ProjectRef("group/none"),
             GroupRef("none"),
@@ -441,6 +454,20 @@ async def test_missing_targets_are_raised_at_the_end(connect: Connect) -> None:
         assert isinstance(seen.error, FanOutError)
         assert {failure.target for failure in seen.error.failures} == set(gone)
         assert all(isinstance(error, NotFoundError) for error in seen.error.exceptions)
+
+
+async def test_missing_job_is_a_failed_tail(connect: Connect) -> None:
+    """A named job that is not there is one `TailFailed` at once; the others go on, and nothing is raised."""
+    async with fake() as gitlab, connect(gitlab) as api:
+        job = pipeline(gitlab).add_job("good", status="running")
+        job.script_trace(log("good"), every=10, pushes=3)
+        seen = await watch(api, [JobRef("group/app", 99), ref_of(job)])
+        assert (seen.finished(), seen.error) == ({job.id: "success"}, None)
+        failed = seen.events[0]
+        assert isinstance(failed, TailFailed)
+        assert (failed.ref, failed.cursor) == (JobRef("group/app", 99), None)
+        assert isinstance(failed.error, NotFoundError)
+        assert len(seen.of(TailFailed)) == 1
 
 
 async def test_targets_twice_are_followed_once(connect: Connect) -> None:
