@@ -92,7 +92,7 @@ async def test_retried_jobs_are_left_out_unless_wanted(scene: Scene) -> None:
 
 
 async def test_bridges(scene: Scene) -> None:
-    """Trigger jobs come where the generation has them; the oldest one has none; a missing pipeline is told."""
+    """Trigger jobs come where the generation has them; the oldest has none; a missing pipeline is told."""
     child = scene.project.add_pipeline("main")
     bridge = scene.pipeline.add_bridge("child", downstream=child)
     with pytest.raises(NotFoundError):
