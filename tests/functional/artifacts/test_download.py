@@ -20,8 +20,15 @@ from asyncjobs._artifacts import (
     list_members,
 )
 from asyncjobs._client import Client
-from asyncjobs._errors import ArtifactMissingError, DestinationError, IntegrityError, NotFoundError
+from asyncjobs._errors import (
+    ArtifactMissingError,
+    DestinationError,
+    IntegrityError,
+    NotFoundError,
+    RequestTimeout,
+)
 from asyncjobs._models import DownloadProgress, JobRef
+from asyncjobs._options import RetryPolicy
 from asyncjobs._storage import Storage
 from asyncjobs.testing import FakeGitLab, FakeJob
 from tests.functional.artifacts.disk import content, listing
@@ -238,6 +245,32 @@ async def test_a_large_directory_is_fetched_once(tmp_path: Path) -> None:
             assert len([each async for each in members if each.type == "file"]) == 2000
         ranges = [each for each in gitlab.requests if "Range" in each.headers]
     assert len(ranges) == 2
+
+
+@pytest.mark.parametrize("boot", ["another", ""])
+async def test_bytes_from_before_a_restart_need_proof(
+    gitlab: FakeGitLab, storage: Storage, tmp_path: Path, boot: str
+) -> None:
+    """What the power took is not gone on with: a gzip without a hash is fetched anew, and is right."""
+    gitlab.settings.delivery = "direct"
+    job = add(gitlab.add_project("group/app").add_pipeline("main"), "build")
+    job.set_artifacts_bytes(b"\x1f\x8b" + os.urandom(300_000))
+    gitlab.fail_next("stall_midbody", after=150_000, where="*/artifacts/*", origin="storage")
+    once = RetryPolicy(attempts=1)
+    async with Client(gitlab.url, private_token=gitlab.token, retry=once) as client:
+        with pytest.raises(RequestTimeout):
+            await download_artifacts(client._api, storage, "group/app", job.id, tmp_path / "a.gz")
+        (part,) = [each for each in listing(tmp_path) if each.endswith(".part")]
+        kept = len(content(tmp_path / part))
+        assert kept > 100_000
+        overwrite_new(tmp_path / part, content(tmp_path / part)[:1000] + bytes(kept - 1000))
+        record = json.loads(content(tmp_path / ".a.gz.part.json"))
+        host, _, *rest = record["writer"].split("|")
+        record["writer"] = "|".join([host, boot, *rest])
+        overwrite_new(tmp_path / ".a.gz.part.json", json.dumps(record).encode())
+        await download_artifacts(client._api, storage, "group/app", job.id, tmp_path / "a.gz")
+    assert content(tmp_path / "a.gz") == job.archive_bytes
+    assert listing(tmp_path) == ["a.gz"]
 
 
 async def test_an_expired_archive_is_told_apart(
