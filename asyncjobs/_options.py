@@ -145,6 +145,8 @@ class RetryPolicy:
 class TailOptions:
     """How `tail` and `follow_trace` poll and what they follow."""
 
+    follow: bool = attrs.field(default=True, validator=_flag)
+    """False: read what is there now and stop; nothing is waited for, no new job or attempt is looked for."""
     min_interval: float = attrs.field(default=2.0, validator=_number(above=True))
     """Seconds between two polls of one job at the least."""
     max_interval: float = attrs.field(default=60.0, validator=_number(above=True))

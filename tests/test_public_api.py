@@ -72,6 +72,7 @@ FIELDS = {
     "TraceReset": "ref offset reason",
     "JobFinished": "ref job cursor",
     "TailFailed": "ref error cursor",
+    "TailPaused": "ref job cursor",
     "ArtifactOutcome": "ref path size sha256 reason error",
 }
 

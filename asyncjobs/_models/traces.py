@@ -140,6 +140,17 @@ class JobFinished:
 
 
 @attrs.frozen
+class TailPaused:
+    """Everything there is now was delivered; the job goes on. Only with `TailOptions.follow=False`."""
+
+    ref: JobRef
+    job: Job
+    """Its record before the read: a status that is not final."""
+    cursor: TraceCursor
+    """Where to go on from."""
+
+
+@attrs.frozen
 class TailFailed:
     """This job can no longer be followed; the others go on."""
 
@@ -149,4 +160,4 @@ class TailFailed:
     """Where to go on from, or None when nothing was read."""
 
 
-TailEvent = JobStarted | LogLine | JobRetried | TraceReset | JobFinished | TailFailed
+TailEvent = JobStarted | LogLine | JobRetried | TraceReset | JobFinished | TailPaused | TailFailed

@@ -1,13 +1,15 @@
 """The life of one tail: wait for the job to start, poll its trace at the runner's pace, end it rightly.
 
 The decisions are in `asyncjobs._trace`; here they are carried out in order. A tail ends by returning the
-job it read to the last byte, or by raising; it never just stops.
+job it read to the last byte there is (now, when it does not follow), or by raising; it never just stops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
+
+import attrs
 
 from asyncjobs._api import Api
 from asyncjobs._errors import RequestError, ResponseError, TraceError
@@ -71,7 +73,8 @@ class Follower:
         self._api = api
         self._crowd = crowd
         self._watch = watch
-        self._options = options
+        # Whoever stops at the present end does not wait for late bytes either.
+        self._options = options if options.follow else attrs.evolve(options, settle=0.0)
         self._pace = Pace(api.random, min_interval=options.min_interval, max_interval=options.max_interval)
         self._patience = Patience()
         self._ending: Ending | None = None
@@ -83,7 +86,8 @@ class Follower:
     async def run(self, sink: Sink) -> Job:
         """Follow to the end and give the job's last record.
 
-        A job that waits for a person or a date is given as it is, unless the options say to wait.
+        A job that waits for a person or a date is given as it is, unless the options say to wait; with
+        `follow=False` every job is, once its log was read as far as it goes now.
 
         Raises:
             AsyncJobsError: The trace or the status can no longer be read, or never becomes stable.
@@ -101,12 +105,16 @@ class Follower:
             if phase in {Phase.BLOCKED, Phase.EMPTY}:
                 return job
             if phase is Phase.WAITING:
+                if not self._options.follow:
+                    return job
                 await self._watch.wait(self._api.clock, None)
                 continue
-            delay = await self._read(job, sink, final=phase is Phase.FINAL)
+            # Without following, the present end is judged like a last one: by a read nothing contradicts.
+            final = phase is Phase.FINAL or not self._options.follow
+            delay = await self._read(job, sink, final=final)
             if delay is None:
                 return job
-            await self._wait(delay, final=phase is Phase.FINAL)
+            await self._wait(delay, final=final)
 
     async def _wait(self, delay: float, *, final: bool) -> None:
         if final:

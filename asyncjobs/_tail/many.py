@@ -25,6 +25,7 @@ from asyncjobs._models import (
     ProjectRef,
     TailEvent,
     TailFailed,
+    TailPaused,
     Target,
     TargetFailure,
     as_target,
@@ -54,9 +55,10 @@ class TailStream:
     """The events of many tails. Use it as `async with`, then iterate it once.
 
     Per job: `JobStarted`, its lines and resets, then `JobFinished` or `TailFailed`; lines of different jobs
-    come as they arrive. A named job that cannot be found gives `TailFailed` alone. Iteration ends when no job
-    is followed any more. It then raises `FanOutError` when a pipeline, project or group could not be read: a
-    broken tail never looks like a finished one.
+    come as they arrive. A named job that cannot be found gives `TailFailed` alone; with `follow=False` a job
+    that goes on ends with `TailPaused`. Iteration ends when no job is followed any more. It then raises
+    `FanOutError` when a pipeline, project or group could not be read: a broken tail never looks like a
+    finished one.
     """
 
     def __init__(self, api: Api, targets: Targets, *, options: TailOptions | None = None) -> None:
@@ -157,6 +159,9 @@ class TailStream:
     def _found(self, ref: JobRef, job: Job) -> None:
         if job.id in self._jobs:
             return
+        if not self._options.follow:
+            self._follow(JobWatch(ref, job), None)
+            return
         if job.pipeline is None:
             watch = JobWatch(ref, job)
             self._follow(watch, None)
@@ -181,7 +186,7 @@ class TailStream:
                 if not seen or patience.failed(error):
                     self._fail(target, error)
                     return
-            if not self._options.join or not self._followed:
+            if not (self._options.follow and self._options.join) or not self._followed:
                 return
             await waker.sleep(DISCOVERY_SECONDS * self._api.random.uniform(0.9, 1.1))
             if not self._followed:
@@ -222,6 +227,8 @@ class TailStream:
     # -- jobs -------------------------------------------------------------------------------------
 
     def _follow(self, watch: JobWatch, older: JobWatch | None) -> None:
+        if not self._options.follow and watch.ref.job_id in self._jobs:
+            return
         self._jobs.add(watch.ref.job_id)
         self._followed += 1
         before, turn = None, None
@@ -255,7 +262,7 @@ class TailStream:
                 turn.set()
 
     async def _started(self, watch: JobWatch) -> None:
-        while watch.failure is None and self._phase(watch) is Phase.WAITING:
+        while self._options.follow and watch.failure is None and self._phase(watch) is Phase.WAITING:
             await watch.wait(self._api.clock, None)
         async with self._open:
             job = await self._job(watch)
@@ -300,7 +307,11 @@ class TailStream:
             await self._put(TailFailed(watch.ref, error, cursor))
             return
         await sink.finish()
-        await self._put(JobFinished(watch.ref, last, follower.reader.place.cursor(watch.ref)))
+        cursor = follower.reader.place.cursor(watch.ref)
+        if self._options.follow or last.status.is_final:
+            await self._put(JobFinished(watch.ref, last, cursor))
+        else:
+            await self._put(TailPaused(watch.ref, last, cursor))
 
     async def _put(self, event: TailEvent) -> None:
         await self._queue.put([event], EVENT_BYTES)
@@ -310,7 +321,8 @@ def tail(api: Api, targets: Targets, *, options: TailOptions | None = None) -> T
     """Follow many jobs at once, line by line.
 
     A job or a pipeline is followed to its end; a project or a group means its jobs that are alive now, and
-    new ones while any is followed. A retried job is followed to its new attempt.
+    new ones while any is followed. A retried job is followed to its new attempt. With `follow=False` the
+    jobs there are now are read as far as their logs go now, and that is all.
 
     Args:
         api: The client's endpoints.

@@ -95,7 +95,14 @@ class PipelineWatch:
         """Watch until no job is followed any more and none is new.
 
         When the pipeline can no longer be read, the jobs followed are told so, and `failure` says why.
+        Without following, one look is all: what it found is read, whatever becomes of the pipeline.
         """
+        if not self._options.follow:
+            try:
+                await self._look()
+            except (RequestError, ResponseError) as error:
+                self.failure = error
+            return
         pace, patience, idle_errors = StatusPace(self._api.random, self._options), Patience(), 0
         while True:
             was_active = self._active()

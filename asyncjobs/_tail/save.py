@@ -118,7 +118,8 @@ async def save_traces(
         storage: The client's disk.
         targets: Jobs, pipelines, projects or groups, or their text forms: all jobs of each.
         dest: The folder; made when missing.
-        options: `name`, `stage` and `scope` select, `max_open` bounds what is read at once.
+        options: `name`, `stage` and `scope` select, `max_open` bounds what is read at once;
+            with `follow=False` the logs of jobs that go on are skipped instead of followed.
         path_template: Where a log goes below the folder; the fields are those of `SyncOptions`.
         fsync: Force files to the disk before they get their name.
         on_event: Gets each `SyncPlanned`, `DownloadProgress` and `SyncFinished`.
@@ -231,6 +232,9 @@ def _not_now(run: _Save, job: Job) -> str | None:
             return "not_finished"
         case Phase.WAITING if not run.options.wait_for_start:
             return "not_finished"
+    # A file of half a log would look like the whole one.
+    if not run.options.follow and not job.status.is_final:
+        return "not_finished"
     return None
 
 

@@ -27,7 +27,8 @@ class TraceStream:
 
     Joined, the chunks are the trace; a chunk whose `offset` is not where the last one ended begins after a
     reset, which is then in `resets` already. Iteration ends when the job is over and every byte was given,
-    and raises when the trace can no longer be read.
+    and raises when the trace can no longer be read. With `follow=False` it ends at the present end of the
+    trace; `job` then says whether the job is over.
     """
 
     def __init__(

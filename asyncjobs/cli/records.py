@@ -90,6 +90,14 @@ def tail_event(event: asyncjobs.TailEvent) -> dict[str, Any]:
                 "failure_reason": event.job.failure_reason,
                 "cursor": str(event.cursor),
             }
+        case asyncjobs.TailPaused():
+            return {
+                "event": "paused",
+                "target": target,
+                "job": event.job.name,
+                "status": event.job.status,
+                "cursor": str(event.cursor),
+            }
         case asyncjobs.TailFailed():
             cursor = None if event.cursor is None else str(event.cursor)
             return {**failure(target, event.error), "cursor": cursor}

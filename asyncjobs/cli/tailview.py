@@ -105,6 +105,10 @@ class TailView:
                     text += f" ({plain(event.job.failure_reason)})"
                 self._leave(event.ref)
                 return text
+            case asyncjobs.TailPaused():
+                sign = self._sign("-", event.ref, event.job.name)
+                self._leave(event.ref)
+                return f"{sign} {self._status(event.job.status)}, shown as far as it is now"
             case asyncjobs.TailFailed():
                 text = f"{self._sign('!', event.ref, '')}{explain(event.error)}"
                 self._leave(event.ref)

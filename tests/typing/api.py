@@ -38,6 +38,7 @@ from asyncjobs import (
     TailEvent,
     TailFailed,
     TailOptions,
+    TailPaused,
     Target,
     TargetFailure,
     Timeouts,
@@ -144,7 +145,7 @@ def describe(event: TailEvent) -> str:
         case LogLine():
             assert_type(event.raw, bytes)
             return event.text
-        case JobStarted() | JobFinished():
+        case JobStarted() | JobFinished() | TailPaused():
             return event.job.name
         case JobRetried():
             return str(event.new_ref)

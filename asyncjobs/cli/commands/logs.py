@@ -183,6 +183,9 @@ def _pattern(
 @click.option(
     "--timestamps", "-t", is_flag=True, help="Show when each line was written, where the runner says so."
 )
+@click.option(
+    "--no-follow", is_flag=True, help="Show what is there now and stop; with --save, only jobs that are over."
+)
 @click.option("--ordered", is_flag=True, help="One job after the other instead of all merged.")
 @click.option("--wait-for-start", is_flag=True, help="Wait for manual and scheduled jobs too.")
 @click.option("--interval", type=SPAN, help="Shortest time between two looks at one job.")
@@ -214,6 +217,7 @@ async def tail(
     include: tuple[re.Pattern[str], ...],
     exclude: tuple[re.Pattern[str], ...],
     timestamps: bool,
+    no_follow: bool,
     ordered: bool,
     wait_for_start: bool,
     interval: float | None,
@@ -234,6 +238,7 @@ async def tail(
     Examples:
         asyncjobs tail group/app/-/pipelines/6
         asyncjobs tail group/app group/web --name 'test*' --tail 20
+        asyncjobs tail group/app --no-follow --tail 20
         asyncjobs tail group/app/-/pipelines/6 --save logs/
         asyncjobs tail group/app/-/pipelines/6 --json | jq -r 'select(.event == "line").text'
     """
@@ -246,6 +251,7 @@ async def tail(
         more["max_open"] = max_open
     try:
         options = asyncjobs.TailOptions(
+            follow=not no_follow,
             name=name,
             stage=stage,
             scope=scope or None,
@@ -331,6 +337,10 @@ async def follow(
                     case asyncjobs.JobFinished():
                         finished += 1
                         unhappy += event.job.status not in {"success", "skipped"}
+                    case asyncjobs.TailPaused():
+                        # Nobody knows yet how it ends, and --exit-status asks for success.
+                        finished += 1
+                        unhappy += 1
                     case asyncjobs.TailFailed():
                         errors.append(event.error)
         except asyncjobs.FanOutError as error:

@@ -194,6 +194,19 @@ def test_a_tail_shows_what_it_is_asked_for(asyncjobs_command: Command, shop: Fak
     assert done.err == ""
 
 
+def test_a_tail_that_does_not_follow(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """--no-follow shows what there is now; a job that goes on is paused, which is no success."""
+    pipeline = next(iter(shop.jobs.values())).pipeline
+    job = pipeline.add_job("deploy", status="running", trace=b"one\ntwo\n")
+    arguments = ("tail", f"shop/web/-/jobs/{job.id}", "--no-follow")
+    done = asyncjobs_command(*arguments)
+    assert (done.code, [line.split("│ ")[1] for line in done.lines]) == (0, ["one", "two"])
+    assert done.err.splitlines()[-1].endswith("deploy running, shown as far as it is now")
+    done = asyncjobs_command(*arguments, "--json", "--exit-status")
+    assert done.code == 1
+    assert [json.loads(line)["event"] for line in done.lines] == ["started", "line", "line", "paused"]
+
+
 def test_logs_are_saved_to_files(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     """--save writes each log to a file of its own, byte for byte, and the next run finds them there."""
     arguments = ("tail", "shop/web", "--save", "logs", "--settle", "0")

@@ -36,11 +36,11 @@ async def world(
         yield gitlab, gitlab.add_project("group/app").add_pipeline("main"), api
 
 
-async def save(api: Api, targets: Targets, dest: Path) -> SyncReport:
+async def save(api: Api, targets: Targets, dest: Path, options: TailOptions | None = None) -> SyncReport:
     """One run, with a disk of its own."""
     storage = Storage()
     try:
-        return await save_traces(api, storage, targets, dest, fsync=False)
+        return await save_traces(api, storage, targets, dest, options=options, fsync=False)
     finally:
         await storage.aclose()
 

@@ -58,6 +58,10 @@ def test_an_unknown_status_is_itself() -> None:
             {"event": "finished", "duration": 2.5, "cursor": str(asyncjobs.TraceCursor(REF))},
         ),
         (
+            asyncjobs.TailPaused(REF, job("lint", "running"), asyncjobs.TraceCursor(REF)),
+            {"event": "paused", "status": "running", "cursor": str(asyncjobs.TraceCursor(REF))},
+        ),
+        (
             asyncjobs.TailFailed(REF, asyncjobs.NotFoundError("404", status=404), None),
             {"event": "failed", "error": "NotFoundError", "status": 404, "cursor": None},
         ),

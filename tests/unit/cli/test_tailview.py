@@ -107,6 +107,10 @@ def test_timestamps() -> None:
             "~ shop/web/-/jobs/1042 log erased; going on at byte 0",
         ),
         (
+            asyncjobs.TailPaused(REF, job("lint", "running"), asyncjobs.TraceCursor(REF)),
+            "- shop/web/-/jobs/1042 · lint running, shown as far as it is now",
+        ),
+        (
             asyncjobs.TailFailed(REF, asyncjobs.TraceError("gone"), None),
             "! shop/web/-/jobs/1042 gone",
         ),
