@@ -1,4 +1,4 @@
-"""`follow=False`: what is there now is read once, nothing is waited for, nothing looks finished that is not."""
+"""`follow=False`: what is there now is read once, nothing is waited for, and what goes on is only paused."""
 
 from __future__ import annotations
 
