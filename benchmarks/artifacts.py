@@ -4,7 +4,7 @@ Each contestant runs in a process of its own, one after the other and round afte
 in another process; what it wrote is compared with the source after the clock has stopped. Caveats: loopback
 has no latency and no loss, so this measures what the client costs and not what a network allows; server and
 client share the machine's cores; curl and aria2 neither verify nor hash nor force to the disk, this package
-does the first two always and the third in its own row.
+does the first two always and the third in its own row; a row of curl hashes afterwards, with OpenSSL like us.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import filecmp
 import json
 import os
 import resource
+import shlex
 import shutil
 import ssl
 import statistics
@@ -172,7 +173,18 @@ def _aria2(task: Task) -> list[str]:
     return [*command, "-x1", "-s1", "--file-allocation=none", f"--ca-certificate={task.ca}"]
 
 
-PROGRAMS: dict[str, Callable[[Task], list[str]]] = {"curl --parallel": _curl, "aria2c": _aria2}
+def _curl_hashed(task: Task) -> list[str]:
+    """What curl needs to know as much of the files: hashed afterwards, as many at once, by the same library."""
+    files = shlex.join(str(task.path(number)) for number in range(1, task.files + 1))
+    hashing = f"printf '%s\\n' {files} | xargs -n 1 -P {task.parallel} openssl dgst -sha256"
+    return ["sh", "-e", "-c", f"{shlex.join(_curl(task))}; {hashing}"]
+
+
+PROGRAMS: dict[str, Callable[[Task], list[str]]] = {
+    "curl --parallel": _curl,
+    "curl --parallel, then SHA-256": _curl_hashed,
+    "aria2c": _aria2,
+}
 
 
 def _run_program(command: list[str]) -> Result:
