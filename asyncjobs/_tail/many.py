@@ -154,9 +154,9 @@ class TailStream:
             # A tail of its own that broke, not a target with unknown jobs in it.
             await self._put(TailFailed(ref, error, None))
             return
-        self._found(ref, job)
+        self._found(ref, job, named=True)
 
-    def _found(self, ref: JobRef, job: Job) -> None:
+    def _found(self, ref: JobRef, job: Job, *, named: bool) -> None:
         if job.id in self._jobs:
             return
         if not self._options.follow:
@@ -168,7 +168,11 @@ class TailStream:
             self._spawn(f"status {ref}", watch_one(self._api, watch, self._options))
             return
         pipeline = self._watch(PipelineRef(ref.project, job.pipeline.id), 1, everything=False)
-        pipeline.want(ref, job)
+        pipeline.want(ref, job, named=named)
+        if pipeline.is_over:
+            pipeline.is_over = False
+            # Asked for as a whole and at its end: it goes on, now that a job of it is alive again.
+            self._spawn(f"statuses {pipeline.ref}", self._statuses(pipeline))
 
     async def _discover(self, target: ProjectRef | GroupRef) -> None:
         """Follow the jobs of a project or group that are alive, and new ones while any job is followed."""
@@ -179,7 +183,7 @@ class TailStream:
             try:
                 async for ref, job in self._api.iter_target_jobs(target, scope=scope):
                     if matches(job, self._options):
-                        self._found(ref, job)
+                        self._found(ref, job, named=False)
                 seen = True
                 patience.worked()
             except (RequestError, ResponseError) as error:
@@ -214,6 +218,7 @@ class TailStream:
 
     async def _statuses(self, watch: PipelineWatch) -> None:
         await watch.run()
+        watch.is_over = True
         if not watch.everything:
             # Forgotten, so that a job found later in the same pipeline is watched again.
             self._pipelines.pop(watch.ref.pipeline_id, None)

@@ -68,6 +68,8 @@ class PipelineWatch:
         self.everything = False
         """All jobs are wanted, not only the ones named."""
         self.failure: AsyncJobsError | None = None
+        self.is_over = False
+        """Nobody runs it any more."""
         self._api = api
         self._options = options
         self._scope = scope_values(options.scope)
@@ -85,11 +87,22 @@ class PipelineWatch:
         self._in_listing: set[int] = set()
         self._patience: dict[int, Patience] = {}
         """For each job that was not found when asked for by itself."""
+        self._wanted: dict[int, Job] = {}
 
-    def want(self, ref: JobRef, job: Job) -> None:
-        """Follow a job that was asked for by itself, whatever the filters say."""
-        if job.id not in self._watches:
+    def want(self, ref: JobRef, job: Job, *, named: bool) -> None:
+        """Follow a job that was asked for by itself or found elsewhere, whatever the filters say.
+
+        A found one that replaces a followed one waits for the next listing, which knows the attempts between.
+        """
+        if job.id in self._watches:
+            return
+        older = self._newest.get(job.name)
+        if named or older is None or older.ref.job_id > job.id:
             self._begin(ref, job, None)
+            return
+        self._wanted[job.id] = job
+        self._listed = False
+        self._waker.ring()
 
     async def run(self) -> None:
         """Watch until no job is followed any more and none is new.
@@ -97,6 +110,7 @@ class PipelineWatch:
         When the pipeline can no longer be read, the jobs followed are told so, and `failure` says why.
         Without following, one look is all: what it found is read, whatever becomes of the pipeline.
         """
+        self.failure = None
         if not self._options.follow:
             try:
                 await self._look()
@@ -118,7 +132,7 @@ class PipelineWatch:
             else:
                 patience.worked()
                 idle_errors = 0
-                if not was_active and not self._active() and not await self._may_grow():
+                if not (was_active or self._active() or self._wanted or await self._may_grow()):
                     return
                 slowest = max(SLOWEST, self._pipelines() / 4)
                 delay = pace.asked(changed=changed, slowest=slowest)
@@ -173,15 +187,15 @@ class PipelineWatch:
         return changed
 
     async def _list(self) -> bool:
-        jobs = [
-            job
-            async for job in self._api.iter_pipeline_jobs(
-                self.ref.project, self.ref.pipeline_id, include_retried=True, lane=Lane.TAIL
-            )
-        ]
+        listing = self._api.iter_pipeline_jobs(
+            self.ref.project, self.ref.pipeline_id, include_retried=True, lane=Lane.TAIL
+        )
+        jobs = [job async for job in listing]
         first, self._ever_listed = not self._ever_listed, True
         self._listed, self._jobs_seen = True, len(jobs)
         self._in_listing = {job.id for job in jobs}
+        jobs += [job for job in self._wanted.values() if job.id not in self._in_listing]
+        self._wanted.clear()
         newest = {job.name: job for job in sorted(jobs, key=lambda job: job.id)}
         changed = False
         for job in sorted(jobs, key=lambda job: job.id):
@@ -246,5 +260,8 @@ class PipelineWatch:
 
     def _fail(self, error: AsyncJobsError) -> None:
         self.failure = error
+        for job in self._wanted.values():
+            self._begin(JobRef(self.ref.project, job.id), job, None)
+        self._wanted.clear()
         for watch in self._active():
             watch.fail(error)

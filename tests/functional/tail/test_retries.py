@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from asyncjobs._errors import NotFoundError
+from asyncjobs._errors import FanOutError, NotFoundError
 from asyncjobs._models import JobRetried, TailFailed
 from asyncjobs.testing import FakeGitLab, FakeJob
 from asyncjobs.testing._generations import Generation
@@ -104,3 +104,70 @@ async def test_chain_of_fast_retries(connect: Connect, generation: Generation, w
         assert hops == list(itertools.pairwise(ids))
         assert {job: bytes(seen.raw[job]) for job in ids} == {job.id: job.trace for job in attempts}
         assert list(seen.finished()) == ids
+
+
+@pytest.mark.parametrize("moment", [float(second) for second in range(25, 37)])
+async def test_chain_of_retries_in_a_project(connect: Connect, moment: float) -> None:
+    """Whether the project's listing or the pipeline's finds a new attempt first, all are told and read."""
+    async with FakeGitLab() as gitlab, connect(gitlab) as api:
+        attempts = [pipeline(gitlab).add_job("flaky", status="running", trace=b"attempt 0\n")]
+
+        def two_more() -> None:
+            for n in range(1, 3):
+                attempts[-1].finish("failed")
+                attempts.append(attempts[-1].retry())
+                attempts[-1].start()
+                attempts[-1].append_trace(b"attempt %d\n" % n)
+
+        loop = asyncio.get_running_loop()
+        loop.call_later(moment, two_more)
+        loop.call_later(100, lambda: attempts[-1].finish())
+        async with asyncio.timeout(600):
+            seen = await watch(api, "group/app")
+        ids = [job.id for job in attempts]
+        hops = [(e.ref.job_id, e.new_ref.job_id) for e in seen.events if isinstance(e, JobRetried)]
+        assert hops == list(itertools.pairwise(ids))
+        assert list(seen.finished().items()) == list(zip(ids, ["failed", "failed", "success"], strict=True))
+
+
+async def test_job_of_a_pipeline_that_was_over(connect: Connect) -> None:
+    """A pipeline that was read to its end is watched again when a job of it is alive again."""
+    async with FakeGitLab() as gitlab, connect(gitlab) as api:
+        pipe = pipeline(gitlab)
+        old = pipe.add_job("flaky", status="failed", trace=b"old\n", age=3600)
+        other = pipe.project.add_pipeline("dev").add_job("long", status="running")
+        other.script_trace(log("long"), every=30, pushes=20)
+        new: list[FakeJob] = []
+
+        def retry() -> None:
+            new.append(old.retry())
+            new[0].script_trace(b"new\n", every=20, pushes=1)
+
+        asyncio.get_running_loop().call_later(200, retry)
+        async with asyncio.timeout(3600):
+            seen = await watch(api, [of(pipe), "group/app"])
+        assert seen.finished() == {old.id: "failed", other.id: "success", new[0].id: "success"}
+        assert bytes(seen.raw[new[0].id]) == b"new\n"
+
+
+async def test_new_attempt_in_a_pipeline_that_is_forbidden(connect: Connect) -> None:
+    """A new attempt found while its pipeline cannot be listed any more is a failed tail, told once."""
+    async with FakeGitLab() as gitlab, connect(gitlab) as api:
+        pipe = pipeline(gitlab)
+        old = pipe.add_job("flaky", status="failed", trace=b"old\n", age=3600)
+        other = pipe.project.add_pipeline("dev").add_job("long", status="running")
+        other.script_trace(log("long"), every=30, pushes=30)
+        new: list[FakeJob] = []
+
+        def retry() -> None:
+            gitlab.faults.add("403", times=10_000, where=f"*/pipelines/{pipe.id}/jobs")
+            new.append(old.retry())
+            new[0].start()
+
+        asyncio.get_running_loop().call_later(200, retry)
+        async with asyncio.timeout(3600):
+            seen = await watch(api, [of(pipe), "group/app"])
+        assert seen.finished() == {old.id: "failed", other.id: "success"}
+        assert [event.ref.job_id for event in seen.events if isinstance(event, TailFailed)] == [new[0].id]
+        assert isinstance(seen.error, FanOutError)
+        assert [failure.target for failure in seen.error.failures] == [of(pipe)]
