@@ -174,7 +174,7 @@ def _aria2(task: Task) -> list[str]:
 
 
 def _curl_hashed(task: Task) -> list[str]:
-    """What curl needs to know as much of the files: hashed afterwards, as many at once, by the same library."""
+    """What curl needs to know as much of the files: a hash afterwards, of as many at once, with OpenSSL."""
     files = shlex.join(str(task.path(number)) for number in range(1, task.files + 1))
     hashing = f"printf '%s\\n' {files} | xargs -n 1 -P {task.parallel} openssl dgst -sha256"
     return ["sh", "-e", "-c", f"{shlex.join(_curl(task))}; {hashing}"]
