@@ -96,7 +96,13 @@ async def _remove(run: Run, row: FileRow) -> None:
     neither a claim without its file nor a file without its row.
     """
     await run.root.ledger.put(attrs.evolve(row, complete=False))
-    folder, name = await run.root.parent_of(row.path, create=False)
+    try:
+        folder, name = await run.root.parent_of(row.path, create=False)
+    except DestinationError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        await run.root.ledger.forget([row.path])  # somebody deleted the whole folder
+        return
     try:
         await folder.remove(name)
         into_path = row.path.removesuffix(f"/{row.member}") if row.member else folder_beside(row.path)

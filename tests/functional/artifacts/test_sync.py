@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -389,6 +390,56 @@ async def test_prune_deletes_nothing_on_doubt(
     report = await sync_artifacts(api, storage, targets, tmp_path, options=SyncOptions(prune=True))
     assert report.removed == []
     assert before.items() <= tree(tmp_path).items()
+
+
+async def test_prune_of_a_folder_that_somebody_deleted(
+    gitlab: FakeGitLab, api: Api, storage: Storage, tmp_path: Path
+) -> None:
+    """Files that went with their folder are forgotten, and the sync ends well."""
+    jobs = world(gitlab, 2)
+    await sync_artifacts(api, storage, ["group/app"], tmp_path)
+    remove_tree(tmp_path / "group-app")
+    for job in jobs:
+        job.erase()
+    report = await sync_artifacts(api, storage, ["group/app"], tmp_path, options=SyncOptions(prune=True))
+    assert len(report.removed) == 2
+    assert report.ok
+    again = await sync_artifacts(api, storage, ["group/app"], tmp_path, options=SyncOptions(prune=True))
+    assert again.removed == []
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a folder with all that is in it."""
+    shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("doubt", ["too_large", "forbidden"])
+async def test_a_reason_that_is_no_absence_keeps_the_file(
+    gitlab: FakeGitLab, api: Api, storage: Storage, tmp_path: Path, doubt: str
+) -> None:
+    """A job left out for its size or a permission keeps the file of an earlier run, also in prune.
+
+    Even when the archive is gone by the time that pruning asks about it.
+    """
+    jobs = world(gitlab, 2)
+    await sync_artifacts(api, storage, ["group/app"], tmp_path)
+    before = tree(tmp_path)
+    options = SyncOptions(prune=True, max_bytes=10 if doubt == "too_large" else None)
+    if doubt == "forbidden":
+        damage(tmp_path, next(iter(before)).rpartition("/")[2], 100)
+        before = tree(tmp_path)
+        gitlab.fail_next("403", where=f"*/jobs/{jobs[0].id}/artifacts", times=9)
+
+    def erase_meanwhile(event: SyncEvent) -> None:
+        if isinstance(event, SyncFinished) and event.outcome.ref.job_id == jobs[0].id and jobs[0].erasable:
+            jobs[0].erase()
+
+    report = await sync_artifacts(
+        api, storage, ["group/app"], tmp_path, options=options, on_event=erase_meanwhile
+    )
+    assert doubt in {each.reason for each in report.skipped}
+    assert report.removed == []
+    assert tree(tmp_path) == before
 
 
 async def test_prune_refuses_to_delete_too_much(

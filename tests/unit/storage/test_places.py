@@ -193,7 +193,7 @@ def spoil(path: Path, state: str) -> None:
 
 
 async def unpack_zip(
-    storage: Storage, folder: Folder, replace: tuple[str, ...] | None = None
+    storage: Storage, folder: Folder, replace: tuple[str, ...] | None = None, *, sync: bool = False
 ) -> tuple[str, ...]:
     """Unpack a.zip into a, with the real plan."""
     limits = ExtractLimits()
@@ -204,7 +204,7 @@ async def unpack_zip(
         "a",
         lambda read_at, size: plan_extraction(read_at, size, limits).members,
         lambda read_at, member: unpack(read_at, member, meter),
-        sync=False,
+        sync=sync,
         replace=replace,
     )
 
@@ -249,6 +249,27 @@ async def test_honest_zip_is_unpacked_with_plain_modes(tmp_path: Path) -> None:
     assert stat.S_IMODE((deep / "a" / "d" / "run").stat().st_mode) == 0o755
     assert stat.S_IMODE((deep / "a" / "x" / "y" / "z").stat().st_mode) == 0o644
     assert listing(deep / "a" / "empty") == []
+
+
+async def test_an_unpacked_folder_is_forced_down_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `sync` each file, each folder and the name of the whole are on the disk before it counts."""
+    storage, folder = await folder_with(tmp_path, honest({"x": b"1", "d/e/y": b"2"}))
+    forced: set[int] = set()
+    real = os.fsync
+
+    def recording(descriptor: int) -> None:
+        forced.add(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recording)
+    await unpack_zip(storage, folder, sync=True)
+    deep = tmp_path / "one" / "two" / "dest"
+    wanted = ["", "a", "a/x", "a/d", "a/d/e", "a/d/e/y"]
+    assert forced == {(deep / path).stat().st_ino for path in wanted}
+    await folder.close()
+    await storage.aclose()
 
 
 async def test_unpacking_replaces_only_its_own(tmp_path: Path) -> None:
