@@ -157,7 +157,8 @@ class TailStream:
         self._found(ref, job, named=True)
 
     def _found(self, ref: JobRef, job: Job, *, named: bool) -> None:
-        if job.id in self._jobs:
+        known = None if job.pipeline is None else self._pipelines.get(job.pipeline.id)
+        if job.id in self._jobs and (known is None or not known.is_over):
             return
         if not self._options.follow:
             self._follow(JobWatch(ref, job), None)
@@ -169,7 +170,7 @@ class TailStream:
             return
         pipeline = self._watch(PipelineRef(ref.project, job.pipeline.id), 1, everything=False)
         pipeline.want(ref, job, named=named)
-        if pipeline.is_over:
+        if pipeline.is_over and pipeline.has_work:
             pipeline.is_over = False
             # Asked for as a whole and at its end: it goes on, now that a job of it is alive again.
             self._spawn(f"statuses {pipeline.ref}", self._statuses(pipeline))

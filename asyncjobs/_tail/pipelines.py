@@ -95,6 +95,8 @@ class PipelineWatch:
         A found one that replaces a followed one waits for the next listing, which knows the attempts between.
         """
         if job.id in self._watches:
+            if self.is_over:
+                self._update(self._watches[job.id], job)
             return
         older = self._newest.get(job.name)
         if named or older is None or older.ref.job_id > job.id:
@@ -103,6 +105,11 @@ class PipelineWatch:
         self._wanted[job.id] = job
         self._listed = False
         self._waker.ring()
+
+    @property
+    def has_work(self) -> bool:
+        """A job is followed, or is going to be."""
+        return bool(self._active() or self._wanted)
 
     async def run(self) -> None:
         """Watch until no job is followed any more and none is new.
@@ -132,7 +139,7 @@ class PipelineWatch:
             else:
                 patience.worked()
                 idle_errors = 0
-                if not (was_active or self._active() or self._wanted or await self._may_grow()):
+                if not (was_active or self.has_work or await self._may_grow()):
                     return
                 slowest = max(SLOWEST, self._pipelines() / 4)
                 delay = pace.asked(changed=changed, slowest=slowest)

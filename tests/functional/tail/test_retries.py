@@ -150,6 +150,25 @@ async def test_job_of_a_pipeline_that_was_over(connect: Connect) -> None:
         assert bytes(seen.raw[new[0].id]) == b"new\n"
 
 
+async def test_played_job_of_a_pipeline_that_was_over(connect: Connect) -> None:
+    """A manual job that was reported and left is followed when the project's listing finds it played."""
+    async with FakeGitLab() as gitlab, connect(gitlab) as api:
+        pipe = pipeline(gitlab)
+        gate = pipe.add_job("gate", status="manual")
+        other = pipe.project.add_pipeline("dev").add_job("long", status="running")
+        other.script_trace(log("long"), every=30, pushes=20)
+
+        def play() -> None:
+            gate.play()
+            gate.script_trace(b"played\n", every=40, pushes=1)
+
+        asyncio.get_running_loop().call_later(200, play)
+        async with asyncio.timeout(3600):
+            seen = await watch(api, [of(pipe), "group/app"])
+        assert seen.finished() == {gate.id: "success", other.id: "success"}
+        assert bytes(seen.raw[gate.id]) == b"played\n"
+
+
 async def test_new_attempt_in_a_pipeline_that_is_forbidden(connect: Connect) -> None:
     """A new attempt found while its pipeline cannot be listed any more is a failed tail, told once."""
     async with FakeGitLab() as gitlab, connect(gitlab) as api:
