@@ -139,7 +139,8 @@ class FeatureMethods:
 
         A job or a pipeline is followed to its end; a project or a group means its jobs that are
         alive now, and new ones while any is followed. A retried job is followed to its new id. A
-        job that cannot be followed any more is a `TailFailed`, and the others go on.
+        job that cannot be followed any more is a `TailFailed`, and the others go on. With
+        `options.follow=False` what is there now is read once, and jobs that go on are `TailPaused`.
 
         Args:
             targets: References or their text forms, one or many.
@@ -147,7 +148,8 @@ class FeatureMethods:
 
         Returns:
             An async context manager that iterates over events. Its iteration ends with `FanOutError`,
-            after everything else, when targets could not be read at all; they are in its `failures` too.
+            after everything else, when pipelines, projects or groups could not be read at all; they
+            are in its `failures` too.
 
         Cancellation: leaving the context stops every tail; cursors are in the events that end a job.
         """
