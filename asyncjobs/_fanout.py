@@ -79,7 +79,8 @@ class JobStream:
             except StopAsyncIteration:
                 self._raise_failures()
                 raise
-            self._page = page[::-1]
+            page.reverse()
+            self._page = page
         job = self._page.pop()
         return job_ref(self._project, job.id), job
 

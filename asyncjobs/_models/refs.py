@@ -73,14 +73,20 @@ class JobRef:
         return f"{self.project}/-/jobs/{self.job_id}"
 
 
+# The slots' own setters: what attrs' frozen __init__ does, without a check and a look-up for each value.
+_new_ref = JobRef.__new__
+_set_project = JobRef.__dict__["project"].__set__
+_set_job_id = JobRef.__dict__["job_id"].__set__
+
+
 def job_ref(project: int | str, job_id: int) -> JobRef:
     """A reference to a listed job: project and id were checked when they were asked for and decoded.
 
     Checking each job of a page again costs a tenth of what decoding the page does.
     """
-    ref = JobRef.__new__(JobRef)
-    object.__setattr__(ref, "project", project)
-    object.__setattr__(ref, "job_id", job_id)
+    ref = _new_ref(JobRef)
+    _set_project(ref, project)
+    _set_job_id(ref, job_id)
     return ref
 
 
