@@ -25,7 +25,7 @@ from asyncjobs.cli.framework import (
     targets_argument,
 )
 from asyncjobs.cli.tables import job_line
-from asyncjobs.cli.targets import Filters, select_jobs
+from asyncjobs.cli.targets import Filters, Selection, select_jobs
 from asyncjobs.cli.text import count
 
 AT_ONCE = 8
@@ -38,6 +38,15 @@ Changed = asyncjobs.Job | asyncjobs.Bridge
 Act = Callable[[asyncjobs.Client, asyncjobs.JobRef], Awaitable[Changed]]
 
 _yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+_CANCELABLE = (
+    "created",
+    "waiting_for_resource",
+    "preparing",
+    "waiting_for_callback",
+    "pending",
+    "running",
+    "scheduled",
+)
 _ADVICE = "What was sent before has happened; look with `asyncjobs jobs`."
 
 
@@ -71,8 +80,9 @@ async def act(
         chosen = list(named)
         if many:
             if not filters.scope and statuses:
-                filters = Filters(scope=statuses, ref=filters.ref, name=filters.name)
-            found = await select_jobs(client, many, filters, most=MOST_JOBS)
+                found = await _sensible(client, many, filters, statuses)
+            else:
+                found = await select_jobs(client, many, filters, most=MOST_JOBS)
             session.report(found.failures)
             errors.extend(each.error for each in found.failures)
             chosen += [ref for ref, _ in found.jobs]
@@ -111,6 +121,28 @@ async def act(
     return session.result(errors, done=done, allow_empty=allow_empty, what="job")
 
 
+async def _sensible(
+    client: asyncjobs.Client, targets: list[asyncjobs.Target], filters: Filters, statuses: tuple[str, ...]
+) -> Selection:
+    """The jobs with one of *statuses*, on servers older than some of these words as well."""
+    wanted = Filters(scope=statuses, ref=filters.ref, name=filters.name)
+    found = await select_jobs(client, targets, wanted, most=MOST_JOBS)
+    # A server answers 400 to a status that is newer than it is: there the choice is made here.
+    older = [each for each in found.failures if _status_of(each.error) == 400]
+    if not older:
+        return found
+    plain = Filters(ref=filters.ref, name=filters.name)
+    more = await select_jobs(client, [each.target for each in older], plain, most=MOST_JOBS)
+    return Selection(
+        jobs=found.jobs + [(ref, job) for ref, job in more.jobs if job.status in statuses],
+        failures=[each for each in found.failures if each not in older] + more.failures,
+    )
+
+
+def _status_of(error: asyncjobs.AsyncJobsError) -> int | None:
+    return error.status if isinstance(error, asyncjobs.ResponseError) else None
+
+
 async def _agreed(verb: str, chosen: list[asyncjobs.JobRef]) -> bool:
     """Ask on the terminal.
 
@@ -143,7 +175,7 @@ async def cancel(
     as_json: bool,
     allow_empty: bool,
 ) -> int:
-    """Cancel each job of TARGET. Of pipelines, projects and groups: those not over yet.
+    """Cancel each job of TARGET. Of pipelines, projects and groups: those waiting, scheduled or running.
 
     Examples:
         asyncjobs cancel group/app/-/jobs/8
@@ -154,7 +186,7 @@ async def cancel(
         targets,
         filters_of(scope, failed, ref, name),
         verb="cancel",
-        statuses=("created", "waiting_for_resource", "preparing", "pending", "running"),
+        statuses=_CANCELABLE,
         call=lambda client, job: client.cancel_job(job.project, job.job_id, force=force),
         yes=yes,
         final=False,

@@ -213,6 +213,26 @@ def test_cancel_of_a_named_job_asks_nothing(asyncjobs_command: Command, fake_git
     assert job.status == "canceled"
 
 
+@pytest.mark.parametrize(
+    ("fake_gitlab", "statuses"),
+    [
+        ("9.1", ("pending", "running", "success")),
+        ("19.5", ("pending", "waiting_for_callback", "scheduled", "success")),
+    ],
+    indirect=["fake_gitlab"],
+)
+def test_cancel_of_a_pipeline_leaves_nothing_waiting(
+    asyncjobs_command: Command, fake_gitlab: FakeGitLab, statuses: tuple[str, ...]
+) -> None:
+    """Every waiting job is canceled, also on a server that does not know today's statuses, and no other."""
+    pipeline = fake_gitlab.add_project("shop/web").add_pipeline("main")
+    jobs = [pipeline.add_job(status, status=status) for status in statuses]
+    done = asyncjobs_command("cancel", f"shop/web/-/pipelines/{pipeline.id}", "--yes")
+    assert done.code == 0
+    assert len(done.lines) == len(jobs) - 1
+    assert [job.status for job in jobs] == ["canceled"] * (len(jobs) - 1) + ["success"]
+
+
 def test_erase_always_asks(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     """What cannot be undone is not done without a yes, for a named job as well."""
     job = next(iter(shop.jobs.values()))
