@@ -65,3 +65,10 @@ FINAL: Final = frozenset({JobStatus.SUCCESS, JobStatus.FAILED, JobStatus.CANCELE
 EXECUTING: Final = frozenset({JobStatus.RUNNING, JobStatus.CANCELING})
 BLOCKED: Final = frozenset({JobStatus.MANUAL, JobStatus.SCHEDULED})
 ALIVE: Final = frozenset(JobStatus) - FINAL - BLOCKED
+NEWEST_FIRST: Final = (
+    JobStatus.CANCELING,
+    JobStatus.WAITING_FOR_CALLBACK,
+    JobStatus.WAITING_FOR_RESOURCE,
+    JobStatus.PREPARING,
+)
+"""Statuses of a living job that older servers do not know and refuse as a scope (17.x, 16.x, 12.x, 11.x)."""

@@ -30,7 +30,7 @@ from asyncjobs._models import (
     TargetFailure,
     as_target,
 )
-from asyncjobs._models.status import ALIVE
+from asyncjobs._models.status import ALIVE, NEWEST_FIRST
 from asyncjobs._options import TailOptions
 from asyncjobs._tail.follower import Follower
 from asyncjobs._tail.last_lines import place_of_last_lines
@@ -178,6 +178,7 @@ class TailStream:
     async def _discover(self, target: ProjectRef | GroupRef) -> None:
         """Follow the jobs of a project or group that are alive, and new ones while any job is followed."""
         scope = self._options.scope or sorted(ALIVE)
+        newer = [] if self._options.scope else list(NEWEST_FIRST)
         waker, patience, seen = Waker(self._api.clock), Patience(), False
         self._discoverers.append(waker)
         while True:
@@ -188,6 +189,11 @@ class TailStream:
                 seen = True
                 patience.worked()
             except (RequestError, ResponseError) as error:
+                if newer and isinstance(error, ResponseError) and error.status == 400:
+                    # A status newer than the server: no job of it can have that one.
+                    unknown = newer.pop(0)
+                    scope = [each for each in scope if each != unknown]
+                    continue
                 if not seen or patience.failed(error):
                     self._fail(target, error)
                     return

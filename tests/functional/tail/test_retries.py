@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from asyncjobs._errors import FanOutError, NotFoundError
-from asyncjobs._models import JobRetried, TailFailed
+from asyncjobs._models import JobRetried, ProjectRef, TailFailed
 from asyncjobs.testing import FakeGitLab, FakeJob
 from asyncjobs.testing._generations import Generation
 from tests.functional.tail.conftest import Connect
@@ -190,3 +190,15 @@ async def test_new_attempt_in_a_pipeline_that_is_forbidden(connect: Connect) -> 
         assert [event.ref.job_id for event in seen.events if isinstance(event, TailFailed)] == [new[0].id]
         assert isinstance(seen.error, FanOutError)
         assert [failure.target for failure in seen.error.failures] == [of(pipe)]
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_living_jobs_of_a_project_on_every_generation(connect: Connect, generation: Generation) -> None:
+    """A project is tailed on servers too old for some of the statuses that a living job may have today."""
+    async with FakeGitLab(generation) as gitlab, connect(gitlab) as api:
+        job = pipeline(gitlab).add_job("build", status="running")
+        job.script_trace(log("build"), every=30, pushes=3)
+        async with asyncio.timeout(600):
+            seen = await watch(api, ProjectRef(ref_of(job).project))
+        assert bytes(seen.raw[job.id]) == job.trace
+        assert set(seen.finished()) == {job.id}
