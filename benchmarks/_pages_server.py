@@ -21,7 +21,8 @@ _PAGE = re.compile(rb"[?&]page=(\d+)")
 
 
 def job(number: int) -> dict[str, object]:
-    """One job in the shape of today's GitLab, about 2.7 kB of JSON."""
+    """One job in the shape of today's GitLab, about 2.7 kB of JSON; eight jobs make a pipeline of one commit."""
+    made = number // 8
     user = {
         "id": 1, "username": "dev", "name": "Dee Veloper", "state": "active", "locked": False,
         "avatar_url": "https://gitlab.example.com/uploads/-/system/user/avatar/1/avatar.png",
@@ -30,11 +31,11 @@ def job(number: int) -> dict[str, object]:
         "website_url": "", "organization": "Example", "job_title": "", "pronouns": None, "bot": False,
         "work_information": None, "followers": 0, "following": 0, "local_time": None,
     }  # fmt: skip
-    sha = f"{number:040x}"
+    sha = f"{made:040x}"
     commit = {
         "id": sha, "short_id": sha[:8], "created_at": "2026-01-05T08:00:00.000+00:00",
-        "parent_ids": [f"{number + 1:040x}"], "title": f"Change number {number}",
-        "message": f"Change number {number}\n\n" + "A paragraph that says why. " * 12,
+        "parent_ids": [f"{made + 1:040x}"], "title": f"Change number {made}",
+        "message": f"Change number {made}\n\n" + "A paragraph that says why. " * 12,
         "author_name": "Dee Veloper", "author_email": "dev@example.com",
         "authored_date": "2026-01-05T08:00:00.000+00:00", "committer_name": "Dee Veloper",
         "committer_email": "dev@example.com", "committed_date": "2026-01-05T08:00:00.000+00:00",
@@ -42,7 +43,7 @@ def job(number: int) -> dict[str, object]:
         "web_url": f"https://gitlab.example.com/group/app/-/commit/{sha}",
     }  # fmt: skip
     pipeline = {
-        "id": 500 + number // 8, "iid": number // 8, "project_id": 7, "sha": sha, "ref": "main",
+        "id": 500 + made, "iid": made, "project_id": 7, "sha": sha, "ref": "main",
         "status": "success", "source": "push", "created_at": "2026-01-05T08:00:00.000Z",
         "updated_at": "2026-01-05T08:10:00.000Z",
         "web_url": "https://gitlab.example.com/group/app/-/pipelines/500",

@@ -7,13 +7,14 @@ decoder lets it pass). JSON is at most 32 MiB decoded.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Generic, TypeVar
 
 import attrs
 import msgspec
 
 from asyncjobs._models import ArtifactEntry, Bridge, Job, Pipeline, Project
+from asyncjobs._protocol.joblists import read_jobs
 from asyncjobs._protocol.urls import printable
 
 MAX_JSON_BYTES: Final = 32 * 1024 * 1024
@@ -101,10 +102,10 @@ def content_encoding(headers: Mapping[str, str]) -> str:
 
 @attrs.frozen
 class Shape(Generic[T]):
-    """How one kind of JSON body is read: its name for messages, and a decoder built once."""
+    """How one kind of JSON body is read: its name for messages, and a function that decodes it."""
 
     what: str
-    decoder: msgspec.json.Decoder[T]
+    decode: Callable[[bytes], T]
 
     def read(self, body: bytes) -> T:
         """Decode a whole body.
@@ -115,7 +116,7 @@ class Shape(Generic[T]):
                 characters of the body.
         """
         try:
-            return self.decoder.decode(body)
+            return self.decode(body)
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
             problem = "nested too deeply" if isinstance(error, RecursionError) else printable(str(error))
         kind = CutBodyError if "truncated" in problem else BodyError
@@ -127,22 +128,22 @@ def excerpt(body: bytes) -> str:
     return printable(body[:1024].decode("utf-8", "replace"))
 
 
-JOB: Final = Shape("a job", msgspec.json.Decoder(Job))
-JOBS: Final = Shape("a list of jobs", msgspec.json.Decoder(list[Job]))
-BRIDGE: Final = Shape("a trigger job", msgspec.json.Decoder(Bridge))
-BRIDGES: Final = Shape("a list of trigger jobs", msgspec.json.Decoder(list[Bridge]))
-PIPELINE: Final = Shape("a pipeline", msgspec.json.Decoder(Pipeline))
-PIPELINES: Final = Shape("a list of pipelines", msgspec.json.Decoder(list[Pipeline]))
-PROJECT: Final = Shape("a project", msgspec.json.Decoder(Project))
-PROJECTS: Final = Shape("a list of projects", msgspec.json.Decoder(list[Project]))
-ENTRIES: Final = Shape("a list of archive entries", msgspec.json.Decoder(list[ArtifactEntry]))
+JOB: Final = Shape("a job", msgspec.json.Decoder(Job).decode)
+JOBS: Final = Shape("a list of jobs", read_jobs)
+BRIDGE: Final = Shape("a trigger job", msgspec.json.Decoder(Bridge).decode)
+BRIDGES: Final = Shape("a list of trigger jobs", msgspec.json.Decoder(list[Bridge]).decode)
+PIPELINE: Final = Shape("a pipeline", msgspec.json.Decoder(Pipeline).decode)
+PIPELINES: Final = Shape("a list of pipelines", msgspec.json.Decoder(list[Pipeline]).decode)
+PROJECT: Final = Shape("a project", msgspec.json.Decoder(Project).decode)
+PROJECTS: Final = Shape("a list of projects", msgspec.json.Decoder(list[Project]).decode)
+ENTRIES: Final = Shape("a list of archive entries", msgspec.json.Decoder(list[ArtifactEntry]).decode)
 
 
 class _Probe(msgspec.Struct):
     downstream_pipeline: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-_PROBE: Final = Shape("a job", msgspec.json.Decoder(_Probe))
+_PROBE: Final = Shape("a job", msgspec.json.Decoder(_Probe).decode)
 
 
 def read_played(body: bytes) -> Job | Bridge:
