@@ -22,7 +22,7 @@ from asyncjobs._models.calls import EndpointClass
 from asyncjobs._options import Limits
 from asyncjobs._protocol.answers import RateFacts
 from asyncjobs._retry.bucket import RetryBucket
-from asyncjobs._retry.gate import Gate
+from asyncjobs._retry.gate import Gate, Passage
 from asyncjobs._retry.window import ServerWindow, Window
 
 _JITTER_SECONDS = 1.0
@@ -72,7 +72,7 @@ class Budget:
         wait = max(self._minute.ask(epoch), self._server.ask(now))
         return max(wait, self._index.ask(epoch)) if endpoint is EndpointClass.JOBS_INDEX else wait
 
-    def _ask(self, endpoint: EndpointClass) -> float:
+    def _ask(self, endpoint: EndpointClass) -> Passage | float:
         now = self._clock.monotonic()
         wait = self._closed_windows(endpoint, now)
         if wait > 0.0:
@@ -87,8 +87,8 @@ class Budget:
         if endpoint is EndpointClass.JOBS_INDEX:
             self._index.count(epoch)
 
-    async def enter(self, endpoint: EndpointClass, lane: Lane, patience: float | None) -> None:
-        """Wait for permission and a slot; end it with `leave`.
+    async def enter(self, endpoint: EndpointClass, lane: Lane, patience: float | None) -> Passage:
+        """Wait for permission and a slot; what it gives is ended with `leave`.
 
         Raises:
             ImpatientError: The gate is closed for longer than *patience* seconds.
@@ -98,33 +98,39 @@ class Budget:
         gate, turnstile, counts = self._gates[endpoint], self._turnstiles[endpoint], self._counts[endpoint]
         patience = math.inf if patience is None else patience
         while True:
-            closed_for = gate.closed_for(self._clock.monotonic())
+            began = self._clock.monotonic()
+            closed_for = gate.closed_for(began)
             if closed_for > patience:
                 raise ImpatientError(closed_for)
-            waited = await turnstile.enter(patience)
+            passage = await turnstile.enter(patience)
+            waited = self._clock.monotonic() - began
             if waited > 0.0:
                 counts.waits += 1
                 counts.waited_seconds += waited
-            closings = gate.closings
             try:
                 await self.slots[lane].acquire()
             except asyncio.CancelledError:
-                gate.give_back()
+                gate.give_back(passage)
                 turnstile.changed()
                 raise
-            if gate.closings == closings and self._closed_windows(endpoint, self._clock.monotonic()) <= 0.0:
+            if not gate.is_stale(passage) and self._closed_windows(endpoint, self._clock.monotonic()) <= 0.0:
                 # Counted only now: a thousand downloads that wait for a slot must not use up the minute.
                 self._count(endpoint)
                 gate.sent()
-                return
+                return passage
             # Closed, or used up by others, while this call waited for its slot: back to the queue.
             self.slots[lane].release()
-            gate.give_back()
+            gate.give_back(passage)
             turnstile.changed()
 
-    def leave(self, endpoint: EndpointClass, lane: Lane, *, answered: bool) -> None:
-        """The call is over; *answered* when the server answered with anything but a demand to wait."""
-        self._gates[endpoint].leave(self._clock.monotonic(), answered=answered)
+    def answered(self, endpoint: EndpointClass, passage: Passage) -> None:
+        """The headers of the answer are here, and they are no demand to wait; its body may take hours."""
+        self._gates[endpoint].answered(self._clock.monotonic(), passage)
+        self._turnstiles[endpoint].changed()
+
+    def leave(self, endpoint: EndpointClass, lane: Lane, passage: Passage) -> None:
+        """The call is over, `answered` or not."""
+        self._gates[endpoint].leave(self._clock.monotonic(), passage)
         self.slots[lane].release()
         self._turnstiles[endpoint].changed()
 

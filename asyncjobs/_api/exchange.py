@@ -44,6 +44,7 @@ from asyncjobs._protocol.redirects import FOLLOWED, RefusedRedirect, next_hop
 from asyncjobs._protocol.requests import Request
 from asyncjobs._protocol.urls import ApiRoot, Origin, parse_origin, safe_url
 from asyncjobs._retry.bucket import RetryBucket
+from asyncjobs._retry.gate import Passage
 from asyncjobs._secrets import Credential, HeaderValue, Secret
 from asyncjobs._transport import Hop, Reply, Transport
 
@@ -211,13 +212,12 @@ class Exchange:
     ) -> AsyncIterator[Body]:
         if self._closed:
             raise ClosedError("this client was closed")
-        await self._permission(request, lane)
-        answered = False
+        passage = await self._permission(request, lane)
         try:
             async with await self._follow(request, token, lane, attempt, accept) as reply:
                 hop = reply.hop
-                throttled = reply.status == 429 or (reply.status == 503 and "retry-after" in reply.headers)
-                answered = not throttled
+                if not (reply.status == 429 or (reply.status == 503 and "retry-after" in reply.headers)):
+                    self.budget.answered(request.endpoint, passage)
                 if reply.status not in good:
                     raise await self._error(reply, hop)
                 yield Body(
@@ -229,22 +229,20 @@ class Exchange:
                 )
                 self._bucket(hop).succeeded()
         finally:
-            self.budget.leave(request.endpoint, lane, answered=answered)
+            self.budget.leave(request.endpoint, lane, passage)
 
-    async def _permission(self, request: Request, lane: Lane) -> None:
-        impatient: ImpatientError | None = None
+    async def _permission(self, request: Request, lane: Lane) -> Passage:
         try:
-            await self.budget.enter(request.endpoint, lane, self._policy.max_rate_limit_wait)
+            return await self.budget.enter(request.endpoint, lane, self._policy.max_rate_limit_wait)
         except ImpatientError as error:
             impatient = error
-        if impatient is not None:
-            raise RateLimitedError(
-                f"429 the server wants {impatient.wait:.0f} s of silence: more than max_rate_limit_wait",
-                status=429,
-                retry_after=impatient.wait,
-                method=request.method,
-                url=safe_url(self.root.url(request.path)),
-            )
+        raise RateLimitedError(
+            f"429 the server wants {impatient.wait:.0f} s of silence: more than max_rate_limit_wait",
+            status=429,
+            retry_after=impatient.wait,
+            method=request.method,
+            url=safe_url(self.root.url(request.path)),
+        )
 
     async def _follow(
         self,

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from asyncjobs._clock import Clock
+
+P = TypeVar("P")
 
 _SHORTEST_WAIT_SECONDS: Final = 0.001
 
@@ -23,21 +25,21 @@ class ImpatientError(Exception):
         self.wait = wait
 
 
-class Turnstile:
+class Turnstile(Generic[P]):
     """Lets callers through one by one, as a rule allows.
 
     Args:
-        ask: Grants a passage by returning 0.0, else the seconds until it is worth asking again
-            (`inf`: not before `changed` is called).
+        ask: Grants a passage, which is anything but a number, or says after how many seconds it is
+            worth asking again (`inf`: not before `changed` is called).
         refund: Takes back a passage that was granted and not used.
         clock: Where waiting happens.
     """
 
-    def __init__(self, ask: Callable[[], float], refund: Callable[[], None], clock: Clock) -> None:
+    def __init__(self, ask: Callable[[], P | float], refund: Callable[[P], None], clock: Clock) -> None:
         self._ask = ask
         self._refund = refund
         self._clock = clock
-        self._waiters: dict[asyncio.Future[None], float] = {}
+        self._waiters: dict[asyncio.Future[P], float] = {}
         self._timer: asyncio.Task[None] | None = None
         self._due = math.inf
 
@@ -46,8 +48,8 @@ class Turnstile:
         """How many wait."""
         return len(self._waiters)
 
-    async def enter(self, patience: float = math.inf) -> float:
-        """Wait for a passage; returns the seconds waited, 0.0 when it was free.
+    async def enter(self, patience: float = math.inf) -> P:
+        """Wait for a passage: the very one that the rule granted, whatever happened since.
 
         Args:
             patience: Seconds; `expire` with a longer wait turns this caller away.
@@ -57,23 +59,23 @@ class Turnstile:
 
         Cancellation: the place in the queue, or the passage just granted, is given back.
         """
-        if not self._waiters and self._ask() <= 0.0:
-            return 0.0
-        began = self._clock.monotonic()
-        waiter = asyncio.get_running_loop().create_future()
+        if not self._waiters:
+            passage = self._ask()
+            if not isinstance(passage, int | float):
+                return passage
+        waiter: asyncio.Future[P] = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = patience
         if len(self._waiters) == 1:
             self.changed()
         try:
-            await waiter
+            return await waiter
         except asyncio.CancelledError:
             # Turned away and cancelled in the same turn of the loop: there is no passage to give back.
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._refund()
+                self._refund(waiter.result())
             self._waiters.pop(waiter, None)
             self.changed()
             raise
-        return self._clock.monotonic() - began
 
     def changed(self) -> None:
         """Ask the rule again for whoever waits: a passage ended, or the rule changed."""
@@ -82,12 +84,12 @@ class Turnstile:
             if waiter.done():
                 del self._waiters[waiter]
                 continue
-            wait = self._ask()
-            if wait > 0.0:
-                self._arm(wait)
+            passage = self._ask()
+            if isinstance(passage, int | float):
+                self._arm(passage)
                 return
             del self._waiters[waiter]
-            waiter.set_result(None)
+            waiter.set_result(passage)
         self._disarm()
 
     def expire(self, wait: float) -> None:

@@ -1,8 +1,9 @@
 """The gate of one origin and endpoint class: one 429 closes it for everybody, one probe reopens it.
 
 While it is closed, and whatever ends or fails meanwhile, at most one request a second goes out.
-After an answer came through, requests are let in at half the concurrency that was under way when
-the gate closed, and one more with each second. Times are passed in; nothing waits here.
+Only the probe's own answer opens it: what was sent before it closed says nothing about now. Then
+requests are let in at half the concurrency that was under way when the gate closed, and one more
+with each second. Times are passed in; nothing waits here.
 """
 
 from __future__ import annotations
@@ -15,10 +16,20 @@ _PAUSE_SECONDS: Final = 1.0
 """Between a probe that got no answer, or was refused, and the next."""
 
 
+class Passage:
+    """One permission to send, granted by `Gate.ask`. It is the one passage and equals no other."""
+
+    __slots__ = ("closings",)
+
+    def __init__(self, closings: int) -> None:
+        self.closings = closings
+        """How often the gate had closed when it was granted."""
+
+
 class Gate:
     """Open, closed until a moment, probing, or ramping up.
 
-    `ask` grants a passage (0.0) or says how many seconds to wait before asking again (`inf`: until
+    `ask` grants a passage or says how many seconds to wait before asking again (`inf`: until
     something changes). Each granted passage is either given back, or `sent` and ended with `leave`.
     """
 
@@ -29,9 +40,7 @@ class Gate:
         """Those among them that were really sent; the others wait for a slot."""
         self.closings = 0
         self._closed_until: float | None = None
-        self._probing = False
-        self._unsent_from_before = 0
-        """Passages granted before the gate closed and still without a slot: each is given back."""
+        self._probe: Passage | None = None
         self._earlier = 0
         self._ramp_since: float | None = None
 
@@ -40,66 +49,72 @@ class Gate:
         """Whether nobody has to wait for the end of a closing."""
         return self._closed_until is None
 
-    def ask(self, now: float) -> float:
+    def ask(self, now: float) -> Passage | float:
         """Grant a passage, or say how long to wait."""
+        wait = self._wait(now)
+        if wait > 0.0:
+            return wait
+        passage = Passage(self.closings)
+        self.in_flight += 1
         if self._closed_until is not None:
-            if self._probing:
-                return FOREVER
-            if now < self._closed_until:
-                return self._closed_until - now
-            self._probing = True
-        elif self._ramp_since is not None:
+            self._probe = passage
+        return passage
+
+    def _wait(self, now: float) -> float:
+        if self._closed_until is not None:
+            return FOREVER if self._probe is not None else max(0.0, self._closed_until - now)
+        if self._ramp_since is not None:
             elapsed = now - self._ramp_since
             allowed = max(1, self._earlier // 2) + int(elapsed)
             if allowed >= max(1, self._earlier) or elapsed > _MOST_RAMP_SECONDS:
                 self._ramp_since = None
             elif self.in_flight >= allowed:
                 return 1.0 - elapsed % 1.0
-        self.in_flight += 1
         return 0.0
 
     def closed_for(self, now: float) -> float:
         """Seconds until the gate may open, 0.0 when it is open or about to be probed."""
         return 0.0 if self._closed_until is None else max(0.0, self._closed_until - now)
 
+    def is_stale(self, passage: Passage) -> bool:
+        """Whether the gate closed since *passage* was granted: unsent, it is to be given back."""
+        return passage.closings != self.closings
+
     def sent(self) -> None:
         """A granted passage goes onto the wire; it ends with `leave`."""
         self.on_the_wire += 1
 
-    def give_back(self) -> None:
+    def give_back(self, passage: Passage) -> None:
         """A granted passage was not used: nothing was sent."""
         self.in_flight -= 1
-        if self._closed_until is None:
-            return
-        if self._unsent_from_before > 0:
-            self._unsent_from_before -= 1
-        else:
-            self._probing = False
+        if passage is self._probe:
+            self._probe = None
 
-    def leave(self, now: float, *, answered: bool) -> None:
-        """A passage ended; *answered* by anything but a demand to wait."""
-        self.in_flight -= 1
-        self.on_the_wire -= 1
-        if not self._probing:
-            return
-        self._probing = False
-        if answered:
+    def answered(self, now: float, passage: Passage) -> None:
+        """What went with *passage* was answered by anything but a demand to wait; it still has to `leave`."""
+        if passage is self._probe:
+            self._probe = None
             self._closed_until = None
             self._ramp_since = now
-        else:
+
+    def leave(self, now: float, passage: Passage) -> None:
+        """A passage ended. A probe that was not `answered` before broke off, or was refused."""
+        self.in_flight -= 1
+        self.on_the_wire -= 1
+        if passage is self._probe:
+            self._probe = None
             # If this was a refusal, `close` comes with the server's own figure in the same turn of the
             # loop; whoever waits must not slip through before it.
             self._closed_until = max(self._closed_until or 0.0, now + _PAUSE_SECONDS)
 
     def close(self, now: float, seconds: float) -> None:
         """The server asked for silence; the passage that learned it ends with `leave` all the same."""
-        if self._probing:
+        if self._probe is not None:
             seconds = max(seconds, _PAUSE_SECONDS)
-        if self._closed_until is None or self._probing:
+        if self._closed_until is None or self._probe is not None:
             self.closings += 1
-            self._unsent_from_before = self.in_flight - self.on_the_wire
         if self._closed_until is None:
             self._earlier = self.on_the_wire
             self._ramp_since = None
         self._closed_until = max(self._closed_until or 0.0, now + seconds)
-        self._probing = False
+        self._probe = None

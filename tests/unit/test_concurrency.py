@@ -128,17 +128,21 @@ async def test_no_slot_is_lost(seed: int) -> None:
 # -- the turnstile --------------------------------------------------------------------------------
 
 
+class Ticket:
+    """A passage."""
+
+
 class Rule:
     """Passages that open at a time, and a count of those that are out."""
 
     def __init__(self) -> None:
         self.opens_at = 0.0
-        self.out = 0
+        self.out: list[Ticket] = []
         self.asked = 0
         self.one_at_a_time = False
         self.turnstile = Turnstile(self.ask, self.refund, SystemClock())
 
-    def ask(self) -> float:
+    def ask(self) -> Ticket | float:
         """Grant or say when."""
         self.asked += 1
         wait = self.opens_at - asyncio.get_running_loop().time()
@@ -146,13 +150,12 @@ class Rule:
             return wait
         if self.one_at_a_time and self.out:
             return math.inf
-        self.out += 1
-        return 0.0
+        self.out.append(Ticket())
+        return self.out[-1]
 
-    def refund(self) -> None:
-        """Take one back."""
-        self.out -= 1
-        assert self.out >= 0, "nothing is given back that was not granted"
+    def refund(self, ticket: Ticket) -> None:
+        """Take one back; a ticket that is not out is an error."""
+        self.out.remove(ticket)
 
 
 def now() -> float:
@@ -163,22 +166,22 @@ def now() -> float:
 async def test_a_free_turnstile_costs_nothing() -> None:
     """With a rule that grants, nobody waits and no task is made."""
     rule = Rule()
-    assert [await rule.turnstile.enter() for _ in range(5)] == [0.0] * 5
+    assert [await rule.turnstile.enter() for _ in range(5)] == rule.out
     assert rule.asked == 5
     assert len(asyncio.all_tasks()) == 1
 
 
 async def test_waiting_for_a_time() -> None:
-    """All who wait pass at the named time, in order, and learn how long they waited."""
+    """All who wait pass at the named time, in order."""
     rule = Rule()
     began = now()
     rule.opens_at = began + 30
     order: list[int] = []
 
     async def enter(number: int) -> float:
-        waited = await rule.turnstile.enter()
+        await rule.turnstile.enter()
         order.append(number)
-        return waited
+        return now() - began
 
     waits = await asyncio.gather(*(enter(number) for number in range(5)))
     assert waits == [pytest.approx(30)] * 5
@@ -191,38 +194,41 @@ async def test_waiting_for_a_change() -> None:
     """A rule that cannot name a time is asked again when something changed, and not before."""
     rule = Rule()
     rule.one_at_a_time = True
-    await rule.turnstile.enter()
+    first = await rule.turnstile.enter()
     second = asyncio.ensure_future(rule.turnstile.enter())
     await asyncio.sleep(1000)
     assert not second.done()
-    rule.out = 0
+    rule.refund(first)
     rule.turnstile.changed()
-    assert await second == pytest.approx(1000)
+    assert await second is rule.out[0]
 
 
 async def test_an_earlier_time_is_noticed() -> None:
     """When the rule changes to an earlier time while somebody waits, the earlier one counts."""
     rule = Rule()
-    rule.opens_at = now() + 100
+    began = now()
+    rule.opens_at = began + 100
     waiter = asyncio.ensure_future(rule.turnstile.enter())
     await asyncio.sleep(1)
     rule.opens_at = now() + 4
     rule.turnstile.changed()
-    assert await waiter == pytest.approx(5)
+    await waiter
+    assert now() - began == pytest.approx(5)
 
 
 async def test_impatience() -> None:
     """Who would not wait so long is turned away at once; the patient stay."""
     rule = Rule()
-    rule.opens_at = now() + 100
+    began = now()
+    rule.opens_at = began + 100
     hasty, patient = (asyncio.ensure_future(rule.turnstile.enter(patience)) for patience in (10.0, 1000.0))
     await settle()
     rule.turnstile.expire(100.0)
     with pytest.raises(ImpatientError) as caught:
         await hasty
     assert caught.value.wait == 100.0
-    assert await patient == pytest.approx(100)
-    assert rule.out == 1
+    assert [await patient] == rule.out
+    assert now() - began == pytest.approx(100)
 
 
 @pytest.mark.parametrize("when", ["waiting", "granted", "turned away"])
@@ -241,7 +247,7 @@ async def test_cancel_at_each_stage_of_the_turnstile(when: str) -> None:
     victim.cancel()
     await heir
     assert victim.cancelled()
-    assert (rule.out, rule.turnstile.waiting) == (1, 0)
+    assert (rule.out, rule.turnstile.waiting) == ([heir.result()], 0)
     await settle()
     assert len(asyncio.all_tasks()) == 1
 
@@ -250,16 +256,15 @@ async def test_a_refunded_passage_goes_to_the_next() -> None:
     """Whoever is cancelled in the turn in which it was let through leaves its passage to the one behind."""
     rule = Rule()
     rule.one_at_a_time = True
-    await rule.turnstile.enter()
+    first = await rule.turnstile.enter()
     victim, heir = (asyncio.ensure_future(rule.turnstile.enter()) for _ in range(2))
     await settle()
-    rule.out = 0
+    rule.refund(first)
     rule.turnstile.changed()
     victim.cancel()
     await settle()
     assert victim.cancelled()
-    assert heir.done()
-    assert rule.out == 1
+    assert rule.out == [heir.result()]
 
 
 async def test_no_timer_outlives_its_waiters() -> None:
@@ -279,12 +284,10 @@ async def test_any_schedule_at_the_turnstile(seed: int) -> None:
     """In any mix of waiting, cancelling and expiring, passages out are exactly those that were entered."""
     chance = random.Random(seed)
     rule = Rule()
-    inside = 0
+    inside: list[Ticket] = []
 
     async def pass_through() -> None:
-        nonlocal inside
-        await rule.turnstile.enter(chance.choice([1.0, 10.0, math.inf]))
-        inside += 1
+        inside.append(await rule.turnstile.enter(chance.choice([1.0, 10.0, math.inf])))
 
     tasks: list[asyncio.Task[None]] = []
     for _ in range(50):
@@ -297,7 +300,8 @@ async def test_any_schedule_at_the_turnstile(seed: int) -> None:
         elif event < 0.4:
             chance.choice(tasks).cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert rule.out == inside
+    assert len(rule.out) == len(inside)
+    assert set(rule.out) == set(inside)
     assert rule.turnstile.waiting == 0
     await settle()
     assert len(asyncio.all_tasks()) == 1

@@ -10,16 +10,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from asyncjobs._retry.gate import FOREVER, Gate
+from asyncjobs._retry.gate import FOREVER, Gate, Passage
 from asyncjobs._retry.window import SKEW_SECONDS, ServerWindow, Window
 
 
-def enter(gate: Gate, now: float) -> bool:
+def enter(gate: Gate, now: float) -> Passage | None:
     """Ask and go onto the wire at once."""
-    if gate.ask(now) > 0.0:
-        return False
+    passage = gate.ask(now)
+    if not isinstance(passage, Passage):
+        return None
     gate.sent()
-    return True
+    return passage
+
+
+def entered(gate: Gate, now: float) -> Passage:
+    """The same, where it must work."""
+    passage = enter(gate, now)
+    assert passage is not None
+    return passage
+
+
+def refused(gate: Gate, now: float, passage: Passage, seconds: float) -> None:
+    """A demand to wait came, as the request room tells it."""
+    gate.leave(now, passage)
+    gate.close(now, seconds)
 
 
 def test_an_open_gate_lets_everybody_in() -> None:
@@ -33,9 +47,7 @@ def test_an_open_gate_lets_everybody_in() -> None:
 def test_one_demand_closes_it_for_everybody() -> None:
     """While it is closed nobody passes, and each is told how long it lasts."""
     gate = Gate()
-    assert enter(gate, 0.0)
-    gate.leave(0.0, answered=False)
-    gate.close(0.0, 30.0)
+    refused(gate, 0.0, entered(gate, 0.0), 30.0)
     assert not gate.is_open
     assert [gate.ask(0.0), gate.ask(10.0), gate.ask(29.5)] == [30.0, 20.0, 0.5]
     assert [gate.closed_for(0.0), gate.closed_for(29.0), gate.closed_for(31.0)] == [30.0, 1.0, 0.0]
@@ -55,27 +67,81 @@ def test_a_later_demand_only_lengthens() -> None:
 def test_one_probe_reopens() -> None:
     """At the end of the silence one request goes; the others wait for its answer, then come in by halves."""
     gate = Gate()
-    assert all(enter(gate, 0.0) for _ in range(8))
+    before = [entered(gate, 0.0) for _ in range(8)]
     gate.close(0.0, 10.0)
-    for _ in range(8):
-        gate.leave(0.0, answered=False)
-    assert enter(gate, 10.0)
+    for passage in before:
+        gate.leave(0.0, passage)
+    probe = entered(gate, 10.0)
     assert gate.ask(10.0) == FOREVER
-    gate.leave(10.2, answered=True)
+    gate.answered(10.2, probe)
+    gate.leave(10.2, probe)
     assert gate.is_open
-    assert [enter(gate, 10.2) for _ in range(6)] == [True] * 4 + [False] * 2
+    assert [bool(enter(gate, 10.2)) for _ in range(6)] == [True] * 4 + [False] * 2
     assert gate.ask(10.7) == pytest.approx(0.5)
-    assert [enter(gate, 11.3) for _ in range(2)] == [True, False]
-    assert [enter(gate, 14.3) for _ in range(100)] == [True] * 100
+    assert [bool(enter(gate, 11.3)) for _ in range(2)] == [True, False]
+    assert all(enter(gate, 14.3) for _ in range(100))
+
+
+def test_an_answer_opens_it_before_its_body_has_come() -> None:
+    """A probe that is a download of an hour does not keep the others waiting for an hour."""
+    gate = Gate()
+    refused(gate, 0.0, entered(gate, 0.0), 10.0)
+    probe = entered(gate, 10.0)
+    gate.answered(10.2, probe)
+    assert gate.is_open
+    assert (gate.in_flight, gate.on_the_wire) == (1, 1)
+    gate.leave(3_600.0, probe)
+    assert gate.is_open
+
+
+def test_a_late_answer_to_an_old_request_opens_nothing() -> None:
+    """What was sent before the closing may still be answered well: the probe is waited for."""
+    gate = Gate()
+    early, hasty = entered(gate, 0.0), entered(gate, 0.0)
+    refused(gate, 1.0, hasty, 10.0)
+    probe = entered(gate, 11.0)
+    gate.answered(11.5, early)
+    gate.leave(11.6, early)
+    assert not gate.is_open
+    assert gate.ask(11.7) == FOREVER
+    refused(gate, 12.0, probe, 30.0)
+    assert gate.ask(12.0) == 30.0
+
+
+def test_an_old_request_that_breaks_off_is_no_failed_probe() -> None:
+    """The end of what was sent before the closing says nothing about the probe: no second one goes."""
+    gate = Gate()
+    early, hasty = entered(gate, 0.0), entered(gate, 0.0)
+    refused(gate, 1.0, hasty, 10.0)
+    probe = entered(gate, 11.0)
+    gate.leave(11.5, early)
+    assert gate.ask(100.0) == FOREVER
+    gate.answered(101.0, probe)
+    assert gate.is_open
+
+
+def test_a_probe_from_before_a_later_demand_opens_nothing() -> None:
+    """Silence asked for while the probe is out counts, whatever the probe's answer is."""
+    gate = Gate()
+    early, hasty = entered(gate, 0.0), entered(gate, 0.0)
+    refused(gate, 1.0, hasty, 10.0)
+    probe = entered(gate, 11.0)
+    refused(gate, 11.5, early, 20.0)
+    gate.answered(12.0, probe)
+    gate.leave(12.0, probe)
+    assert gate.ask(12.0) == 19.5
+    gate.answered(32.0, entered(gate, 32.0))
+    assert gate.is_open
 
 
 def test_a_refused_probe_lets_nobody_slip_through() -> None:
     """Between the end of a refused probe and its demand to wait, the next in the queue does not pass."""
     gate = Gate()
     gate.close(0.0, 10.0)
-    assert enter(gate, 10.0)
-    gate.leave(10.1, answered=False)
-    assert 0.0 < gate.ask(10.1) <= 1.0
+    gate.leave(10.1, entered(gate, 10.0))
+    wait = gate.ask(10.1)
+    assert isinstance(wait, float)
+    assert 0.0 < wait <= 1.0
     gate.close(10.1, 60.0)
     assert gate.ask(10.1) == pytest.approx(60.0)
 
@@ -84,8 +150,7 @@ def test_a_probe_without_an_answer_is_followed_by_another() -> None:
     """A probe that breaks off does not keep the gate closed for ever."""
     gate = Gate()
     gate.close(0.0, 10.0)
-    assert enter(gate, 10.0)
-    gate.leave(15.0, answered=False)
+    gate.leave(15.0, entered(gate, 10.0))
     assert not gate.is_open
     assert enter(gate, 16.0)
 
@@ -94,18 +159,22 @@ def test_a_probe_that_was_not_sent_is_no_probe() -> None:
     """A probe given back before it had a slot leaves its turn to the next at once."""
     gate = Gate()
     gate.close(0.0, 10.0)
-    assert gate.ask(10.0) == 0.0
-    gate.give_back()
+    passage = gate.ask(10.0)
+    assert isinstance(passage, Passage)
+    gate.give_back(passage)
     assert enter(gate, 10.0)
 
 
 def test_passages_from_before_do_not_end_the_probing() -> None:
     """Whoever waited for a slot while the gate closed gives back a passage; that allows no second probe."""
     gate = Gate()
-    assert gate.ask(0.0) == 0.0
+    passage = gate.ask(0.0)
+    assert isinstance(passage, Passage)
+    assert not gate.is_stale(passage)
     gate.close(0.0, 10.0)
-    assert enter(gate, 10.0)
-    gate.give_back()
+    assert gate.is_stale(passage)
+    assert not gate.is_stale(entered(gate, 10.0))
+    gate.give_back(passage)
     assert gate.ask(10.0) == FOREVER
 
 
@@ -116,9 +185,12 @@ class GateMachine(RuleBasedStateMachine):
         super().__init__()
         self.gate = Gate()
         self.now = 0.0
-        self.unsent: list[int] = []
-        """Passages granted and waiting for a slot, by the number of closings when they were granted."""
-        self.sent = 0
+        self.unsent: list[Passage] = []
+        """Passages granted and waiting for a slot."""
+        self.sent: list[Passage] = []
+        self.sent_at: dict[Passage, float] = {}
+        self.closed_at = -math.inf
+        """When silence was asked for last."""
         self.silent_until = -math.inf
         self.sent_while_closed: list[float] = []
 
@@ -132,25 +204,25 @@ class GateMachine(RuleBasedStateMachine):
         """Somebody asks for a passage."""
         closed = not self.gate.is_open
         wait = self.gate.ask(self.now)
-        assert wait >= 0.0
-        if wait == 0.0:
+        if isinstance(wait, Passage):
             assert self.now >= self.silent_until, "nobody passes before the server's time is over"
             assert not closed or self.gate.closed_for(self.now) == 0.0
-            self.unsent.append(self.gate.closings)
-        elif wait != FOREVER:
-            # Whoever waits as told and finds the gate unchanged is not sent away for ever.
-            assert wait < 1e6
+            self.unsent.append(wait)
+            return
+        # Whoever waits as told and finds the gate unchanged is not sent away for ever.
+        assert 0.0 < wait < 1e6 or wait == FOREVER
 
     @precondition(lambda self: self.unsent)
     @rule(which=st.integers(0, 50))
     def a_slot_is_free(self, which: int) -> None:
         """A passage granted goes onto the wire, or back when the gate closed meanwhile."""
-        closings = self.unsent.pop(which % len(self.unsent))
-        if closings != self.gate.closings:
-            self.gate.give_back()
+        passage = self.unsent.pop(which % len(self.unsent))
+        if self.gate.is_stale(passage):
+            self.gate.give_back(passage)
             return
         self.gate.sent()
-        self.sent += 1
+        self.sent.append(passage)
+        self.sent_at[passage] = self.now
         if not self.gate.is_open:
             self.sent_while_closed.append(self.now)
 
@@ -158,37 +230,40 @@ class GateMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 50))
     def a_waiter_is_cancelled(self, which: int) -> None:
         """A passage is given back unused."""
-        self.unsent.pop(which % len(self.unsent))
-        self.gate.give_back()
+        self.gate.give_back(self.unsent.pop(which % len(self.unsent)))
 
     @precondition(lambda self: self.sent)
-    @rule()
-    def an_answer(self) -> None:
-        """A request is answered."""
-        self.sent -= 1
-        self.gate.leave(self.now, answered=True)
+    @rule(which=st.integers(0, 50), over=st.booleans())
+    def an_answer(self, which: int, over: bool) -> None:
+        """The headers of a good answer come, perhaps with the end of its body."""
+        passage = self.sent[which % len(self.sent)]
+        closed = not self.gate.is_open
+        self.gate.answered(self.now, passage)
+        if closed and self.gate.is_open:
+            assert self.sent_at[passage] >= self.closed_at, "only a later request tells that it is over"
+        if over:
+            self.sent.remove(passage)
+            self.gate.leave(self.now, passage)
 
     @precondition(lambda self: self.sent)
-    @rule()
-    def no_answer(self) -> None:
+    @rule(which=st.integers(0, 50))
+    def no_answer(self, which: int) -> None:
         """A request breaks off."""
-        self.sent -= 1
-        self.gate.leave(self.now, answered=False)
+        self.gate.leave(self.now, self.sent.pop(which % len(self.sent)))
 
     @precondition(lambda self: self.sent)
-    @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 5.0]))
-    def a_refusal(self, seconds: float) -> None:
+    @rule(which=st.integers(0, 50), seconds=st.sampled_from([0.0, 0.1, 1.0, 5.0]))
+    def a_refusal(self, which: int, seconds: float) -> None:
         """A request is answered by a demand to wait."""
-        self.sent -= 1
-        self.gate.leave(self.now, answered=False)
-        self.gate.close(self.now, seconds)
+        refused(self.gate, self.now, self.sent.pop(which % len(self.sent)), seconds)
+        self.closed_at = self.now
         self.silent_until = max(self.silent_until, self.now + seconds)
 
     @invariant()
     def counts_are_true(self) -> None:
         """The gate knows how many are inside."""
-        assert self.gate.in_flight == len(self.unsent) + self.sent
-        assert self.gate.on_the_wire == self.sent
+        assert self.gate.in_flight == len(self.unsent) + len(self.sent)
+        assert self.gate.on_the_wire == len(self.sent)
 
     @invariant()
     def one_request_a_second_while_closed(self) -> None:
@@ -202,8 +277,8 @@ class GateMachine(RuleBasedStateMachine):
         while self.unsent:
             self.a_waiter_is_cancelled(0)
         while self.sent:
-            self.no_answer()
-        assert self.gate.ask(self.now + 1000.0) == 0.0
+            self.no_answer(0)
+        assert isinstance(self.gate.ask(self.now + 1000.0), Passage)
 
 
 TestGate = GateMachine.TestCase
