@@ -36,7 +36,7 @@ from asyncjobs._manifest import (
     unpack,
 )
 from asyncjobs._models import ArtifactOutcome, Job, JobRef
-from asyncjobs._storage import Folder, TreeRow
+from asyncjobs._storage import UNFINISHED, Folder, TreeRow
 
 _FATAL = (DiskFullError, ManifestError, ClosedError)
 _DESCRIPTOR_TRIES = 6
@@ -179,13 +179,21 @@ async def _unpack(run: Run, folder: Folder | None, name: str, path: str, sha256:
     def plan(read_at: ReadAt, size: int) -> tuple[PlannedMember, ...]:
         return plan_extraction(read_at, size, limits).members
 
+    known = () if before is None else before.files
+
+    async def promise(files: tuple[str, ...]) -> None:
+        # Without it a crash between the name and the row would leave a folder that nobody claims.
+        both = tuple(dict.fromkeys((*known, *files)))
+        await run.root.ledger.put_tree(TreeRow(into_path, UNFINISHED, both))
+
     files = await run.storage.unpack(
         folder,
         name,
         into,
         plan,
         lambda read_at, member: unpack(read_at, member, meter),
+        promise,
         sync=run.options.fsync,
-        replace=None if before is None else before.files,
+        replace=None if before is None else known,
     )
     await run.root.ledger.put_tree(TreeRow(into_path, sha256, files))

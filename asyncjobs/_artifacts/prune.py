@@ -14,7 +14,7 @@ from asyncjobs._artifacts.sources import now
 from asyncjobs._errors import AsyncJobsError, DestinationError, NotFoundError
 from asyncjobs._manifest import folder_beside, missing_reason, plan_prune
 from asyncjobs._models import JobRef
-from asyncjobs._storage import FileRow
+from asyncjobs._storage import UNFINISHED, FileRow
 
 _GONE = frozenset({"none", "expired", "erased"})
 
@@ -96,28 +96,31 @@ async def _remove(run: Run, row: FileRow) -> None:
     neither a claim without its file nor a file without its row.
     """
     await run.root.ledger.put(attrs.evolve(row, complete=False))
+    into_path = row.path.removesuffix(f"/{row.member}") if row.member else folder_beside(row.path)
+    tree = await run.root.ledger.tree(into_path)
+    if tree is not None:
+        await run.root.ledger.put_tree(attrs.evolve(tree, sha256=UNFINISHED))
     try:
         folder, name = await run.root.parent_of(row.path, create=False)
     except DestinationError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
-        await run.root.ledger.forget([row.path])  # somebody deleted the whole folder
-        return
-    try:
-        await folder.remove(name)
-        into_path = row.path.removesuffix(f"/{row.member}") if row.member else folder_beside(row.path)
-        tree = await run.root.ledger.tree(into_path)
-        gone = tree is not None and await run.storage.remove_tree(
-            folder, into_path.rpartition("/")[2], tree.files
-        )
-        if run.options.fsync:
-            await folder.sync()
-        if gone:
-            await run.root.ledger.forget_tree(into_path)
-    finally:
-        await folder.close()
+        folder = None  # somebody deleted the whole folder
+    if folder is not None:
+        try:
+            await folder.remove(name)
+            if tree is not None and not row.member:
+                into = into_path.rpartition("/")[2]
+                await run.storage.remove_tree(folder, into, tree.files, sync=run.options.fsync)
+            if run.options.fsync:
+                await folder.sync()
+        finally:
+            await folder.close()
+    if tree is not None:
+        await run.root.ledger.forget_tree(into_path)
     await run.root.ledger.forget([row.path])
-    await _remove_empty(run, row.path)
+    if folder is not None:
+        await _remove_empty(run, row.path)
 
 
 async def _remove_empty(run: Run, path: str) -> None:

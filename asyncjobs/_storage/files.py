@@ -7,20 +7,28 @@ planted in a destination leads nowhere. What a file should be called or contain 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from asyncjobs._errors import DestinationError
+from asyncjobs._storage.blocking import (
+    FOLDER_FLAGS,
+    READ_BYTES,
+    READ_FLAGS,
+    DiskReader,
+    DiskTree,
+    facts_of,
+    sync_folder,
+)
 from asyncjobs._storage.destination import resolve
-from asyncjobs._storage.hops import Hops, StoppedError
+from asyncjobs._storage.hops import Hops
 from asyncjobs._storage.owners import is_dead, whoami
-from asyncjobs._storage.seam import RECORD_FOLDER, FileFacts, ReadAt
+from asyncjobs._storage.seam import RECORD_FOLDER, BlockingFolder, FileFacts, ReadAt
 
 T = TypeVar("T")
 
@@ -29,7 +37,8 @@ _WRITE_PIECES = 512
 _WARM_BYTES = 192 * 1024
 """About so much is written, then hashed, while it is still in the core's own cache: after 1 MiB it no longer
 is, and writing and hashing take a tenth more time together."""
-_READ_BYTES = 1024 * 1024
+_POUR_BYTES = 1024 * 1024
+"""So much is made in one hop when a file is poured into another."""
 
 
 class DiskFiles:
@@ -78,7 +87,7 @@ def _open_folder(path: Path, create: bool, found: list[int]) -> int:
     if create:
         path.mkdir(parents=True, exist_ok=True)
     # realpath once: the caller may give a link, but nothing may swap one in between afterwards.
-    found.append(os.open(os.path.realpath(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+    found.append(os.open(os.path.realpath(path), FOLDER_FLAGS))
     return found[0]
 
 
@@ -100,8 +109,7 @@ class DiskFolder:
                     os.mkdir(name, dir_fd=self._fd)
                     if sync:
                         sync_folder(self._fd)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            found.append(os.open(name, flags, dir_fd=self._fd))
+            found.append(os.open(name, FOLDER_FLAGS, dir_fd=self._fd))
             return found[0]
 
         try:
@@ -145,9 +153,7 @@ class DiskFolder:
 
         def work() -> bytes | None:
             try:
-                fd = os.open(
-                    name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self._fd
-                )
+                fd = os.open(name, READ_FLAGS, dir_fd=self._fd)
             except FileNotFoundError:
                 return None
             with os.fdopen(fd, "rb") as file:
@@ -207,17 +213,7 @@ class DiskFolder:
 
     async def facts(self, name: str) -> FileFacts | None:
         """What has the name; a link is neither file nor folder."""
-
-        def work() -> FileFacts | None:
-            try:
-                found = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-            except FileNotFoundError:
-                return None
-            return FileFacts(
-                found.st_size, found.st_mtime_ns, stat.S_ISREG(found.st_mode), stat.S_ISDIR(found.st_mode)
-            )
-
-        return await self._hops.call(work)
+        return await self._hops.call(facts_of, name, self._fd)
 
     async def names(self) -> list[str]:
         """Every name in the folder."""
@@ -241,8 +237,8 @@ class DiskFolder:
 
         def judge(read_at: ReadAt, size: int) -> str:
             digest = hashlib.sha256()
-            for offset in range(0, size, _READ_BYTES):
-                digest.update(read_at(offset, _READ_BYTES))
+            for offset in range(0, size, READ_BYTES):
+                digest.update(read_at(offset, READ_BYTES))
             return digest.hexdigest()
 
         return await self.examine(name, judge)
@@ -250,14 +246,35 @@ class DiskFolder:
     async def examine(self, name: str, judge: Callable[[ReadAt, int], T]) -> T:
         """Judge a file in a thread; a cancelled caller stops the reading."""
 
-        def work(stop: threading.Event) -> T:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self._fd)
+        def work(here: BlockingFolder) -> T:
+            reader = here.open(name)
             try:
-                return judge(_reader(fd, stop), os.fstat(fd).st_size)
+                return judge(reader.read_at, reader.size)
             finally:
-                os.close(fd)
+                reader.close()
 
-        return await self._hops.call_stoppable(work)
+        return await self.run(work)
+
+    async def pour(
+        self,
+        name: str,
+        pieces: Callable[[ReadAt, int], Iterator[bytes]],
+        into: Callable[[bytes], Awaitable[object]],
+    ) -> None:
+        """Hand over what *pieces* makes of a file; nothing is made ahead of what *into* has taken."""
+        found: list[DiskReader] = []
+
+        def begin() -> Iterator[bytes]:
+            found.append(DiskTree(self._fd, threading.Event()).open(name))
+            return pieces(found[0].read_at, found[0].size)
+
+        try:
+            source = await self._hops.call(begin)
+            while piece := await self._hops.call(_gathered, source):
+                await into(piece)
+        finally:
+            for each in found:
+                each.close()
 
     async def me(self) -> str:
         """This process, by machine, process id and start."""
@@ -267,9 +284,9 @@ class DiskFolder:
         """Whether a process of this machine is over; of another machine nobody here can know."""
         return await self._hops.call(is_dead, owner)
 
-    async def run(self, work: Callable[[int, threading.Event], T]) -> T:
-        """Call *work* in a thread with the folder's descriptor: unpacking is many calls at once."""
-        return await self._hops.call_stoppable(lambda stop: work(self._fd, stop))
+    async def run(self, work: Callable[[BlockingFolder], T]) -> T:
+        """Call *work* in a thread with this folder, which stays open."""
+        return await self._hops.call_stoppable(lambda stop: work(DiskTree(self._fd, stop)))
 
     async def close(self) -> None:
         """Close the descriptor."""
@@ -278,33 +295,14 @@ class DiskFolder:
             os.close(fd)  # a descriptor of a folder: nothing to wait for
 
 
-# Some network and FUSE file systems have no fsync of folders.
-_CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
-
-
-def sync_folder(descriptor: int) -> None:
-    """Force the names in a folder to the disk (in a thread); file systems that cannot are let be."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _CANNOT_SYNC:
-            raise
-
-
-def _reader(fd: int, stop: threading.Event) -> ReadAt:
-    def read_at(offset: int, count: int) -> bytes:
-        if stop.is_set():
-            raise StoppedError
-        pieces = []
-        while count > 0:
-            piece = os.pread(fd, min(count, _READ_BYTES * 64), offset)
-            if not piece:
-                break
-            pieces.append(piece)
-            offset, count = offset + len(piece), count - len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    return read_at
+def _gathered(source: Iterator[bytes]) -> bytes:
+    """The next pieces of an iterator, together about a MiB (in a thread); empty at its end."""
+    pieces: list[bytes] = []
+    size = 0
+    while size < _POUR_BYTES and (piece := next(source, b"")):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
 
 
 def _batches(pieces: Sequence[bytes]) -> Iterator[list[bytes]]:
@@ -331,8 +329,8 @@ class DiskWriter:
 
     def hash_existing(self, stop: threading.Event) -> None:
         """Read what is there (in a thread) and stand at its end."""
-        read_at = _reader(self._fd, stop)
-        while piece := read_at(self.length, _READ_BYTES):
+        read_at = DiskReader(self._fd, stop).read_at
+        while piece := read_at(self.length, READ_BYTES):
             self._digest.update(piece)
             self.length += len(piece)
         os.lseek(self._fd, 0, os.SEEK_END)

@@ -18,6 +18,8 @@ from asyncjobs._errors import ManifestError
 from asyncjobs._storage.hops import Hops
 
 SCHEMA_VERSION = 1
+UNFINISHED = ""
+"""Stands in a `TreeRow` where a hash of an archive would be, and is none."""
 _APPLICATION_ID = 0x61736A62  # "asjb"
 
 _SCHEMA = f"""
@@ -74,9 +76,9 @@ class TreeRow:
 
     path: str
     sha256: str
-    """Of the archive."""
+    """Of the archive; `UNFINISHED` while the folder is being replaced or taken away."""
     files: tuple[str, ...]
-    """What was unpacked, below the folder."""
+    """What was unpacked, below the folder; while it is replaced, what was and what will be."""
 
 
 class Ledger:

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import secrets
+from collections.abc import Iterable
 
 import attrs
 import msgspec
@@ -295,16 +296,20 @@ async def _claim_as(data: str, folder: Folder, name: str, key: str) -> Part:
     return Part(folder, name, record, data, await folder.create(data))
 
 
-async def sweep_parts(folder: Folder) -> None:
+async def sweep_parts(folder: Folder, found_names: Iterable[str]) -> None:
     """Delete what a crash left in a folder and no record knows, or no file is left for.
 
     After a power failure names may be on the disk without those that were made before them: data without its
     record, a record without its data, half a record. What another process is writing is left alone.
 
+    Args:
+        folder: Where to look.
+        found_names: What is in it.
+
     Raises:
         DestinationError: The folder cannot be read or written.
     """
-    names = set(await folder.names())
+    names = set(found_names)
     records = {each for each in names if each.startswith(".") and each.endswith(_RECORD_END)}
     known: set[str] = set()
     for name in sorted(records):

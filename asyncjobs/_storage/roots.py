@@ -17,6 +17,7 @@ from asyncjobs._storage.hops import Hops
 from asyncjobs._storage.ledger import Ledger, open_ledger
 from asyncjobs._storage.parts import sweep_parts
 from asyncjobs._storage.seam import RECORD_FOLDER, Files, Folder
+from asyncjobs._storage.unpack import sweep_trees
 
 LEDGER_NAME = "manifest.sqlite3"
 LOCK_NAME = "lock"
@@ -81,7 +82,9 @@ class Root:
         # Nobody may begin to write in a folder that is being swept.
         async with self._sweeping:
             if path not in self._swept:
-                await sweep_parts(folder)
+                names = await folder.names()
+                await sweep_parts(folder, names)
+                await sweep_trees(folder, names)
                 self._swept.add(path)
 
     async def free_bytes(self) -> int:

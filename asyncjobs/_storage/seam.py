@@ -1,12 +1,13 @@
 """The seam between this package and a disk: every file call there is, as small protocols.
 
-Everything happens below an opened folder and by single names. The real disk is in `files`; a simulated one
-that loses power implements the same calls, so what is promised about crashes can be tried at each of them.
+Everything happens below an opened folder and by single names. The real disk is in `files` and `blocking`; a
+simulated one that loses power implements the same calls, so what is promised about crashes can be tried at
+each of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -49,6 +50,88 @@ class Writer(Protocol):
 
     async def close(self) -> None:
         """Close; twice is fine."""
+        ...
+
+
+class BlockingReader(Protocol):
+    """One file being read, in a thread."""
+
+    size: int
+    """Its bytes when it was opened."""
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """So many bytes, fewer only at the end of the file; ends the work when its caller was cancelled."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file."""
+        ...
+
+
+class BlockingFile(Protocol):
+    """One new file being written, in a thread."""
+
+    def write(self, data: bytes) -> None:
+        """Append all of it."""
+        ...
+
+    def finish(self, *, executable: bool, sync: bool) -> None:
+        """Make it 0755 or 0644, and force it to the disk; it is closed afterwards by `close`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file; twice is fine."""
+        ...
+
+
+class BlockingFolder(Protocol):
+    """An open folder for work of many calls in one thread: a hop for each would cost more than the call.
+
+    Every name is a single component, no link is followed, and refusals are `OSError`.
+    """
+
+    def folder(self, name: str) -> BlockingFolder:
+        """Open a folder in this one; the caller closes it."""
+        ...
+
+    def make(self, name: str) -> None:
+        """Make a folder (0755); nothing may have the name."""
+        ...
+
+    def create(self, name: str) -> BlockingFile:
+        """Make a file; nothing may have the name."""
+        ...
+
+    def open(self, name: str) -> BlockingReader:
+        """Open a file to read."""
+        ...
+
+    def entries(self) -> list[tuple[str, bool]]:
+        """Every name in the folder, sorted, and whether it is a folder; a link is none."""
+        ...
+
+    def facts(self, name: str) -> FileFacts | None:
+        """What has the name, or None."""
+        ...
+
+    def rename(self, old: str, new: str) -> None:
+        """Move a file or a folder to a free name."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Delete a file or a link."""
+        ...
+
+    def remove_folder(self, name: str) -> None:
+        """Delete an empty folder."""
+        ...
+
+    def sync(self) -> None:
+        """Force the names to the disk."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the folder; twice is fine."""
         ...
 
 
@@ -112,6 +195,22 @@ class Folder(Protocol):
 
     async def examine(self, name: str, judge: Callable[[ReadAt, int], T]) -> T:
         """Call *judge* in a thread with a reader of the file and its size."""
+        ...
+
+    async def pour(
+        self,
+        name: str,
+        pieces: Callable[[ReadAt, int], Iterator[bytes]],
+        into: Callable[[bytes], Awaitable[object]],
+    ) -> None:
+        """Hand *into* what *pieces* makes of a file, in threads, about a MiB at a time."""
+        ...
+
+    async def run(self, work: Callable[[BlockingFolder], T]) -> T:
+        """Call *work* in a thread with this folder; its `OSError` become ours.
+
+        Cancellation: delivered when the work is over; its next `read_at` ends it early.
+        """
         ...
 
     async def me(self) -> str:

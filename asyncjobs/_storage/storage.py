@@ -5,17 +5,27 @@ Owns nothing but threads until something is opened; what is opened is closed by 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from asyncjobs._storage.files import DiskFiles, DiskFolder
-from asyncjobs._storage.hops import Hops, made_whole
+from asyncjobs._errors import AsyncJobsError
+from asyncjobs._storage.files import DiskFiles
+from asyncjobs._storage.hops import Hops, joined, made_whole
 from asyncjobs._storage.roots import Root, open_root
-from asyncjobs._storage.seam import Files, Folder, ReadAt
-from asyncjobs._storage.unpack import Extractable, remove_tree, unpack_into
+from asyncjobs._storage.seam import BlockingFolder, Files, Folder, ReadAt
+from asyncjobs._storage.unpack import (
+    Extractable,
+    check_free,
+    clear_left,
+    fill,
+    fresh_name,
+    place,
+    remove_tree,
+)
 
 M = TypeVar("M", bound=Extractable)
 
@@ -66,32 +76,68 @@ class Storage:
         into: str,
         plan: Callable[[ReadAt, int], Sequence[M]],
         contents: Callable[[ReadAt, M], Iterator[bytes]],
+        promise: Callable[[tuple[str, ...]], Awaitable[object]],
         *,
         sync: bool = True,
         replace: Sequence[str] | None = None,
     ) -> tuple[str, ...]:
         """Unpack an archive beside itself, all or nothing; see `asyncjobs._storage.unpack`.
 
+        Args:
+            folder: The folder of the archive.
+            archive: Its name.
+            into: The name of the folder to make, which it has once it is whole.
+            plan: Checks the whole archive and gives its members, or raises.
+            contents: Gives a member's bytes in pieces, or raises.
+            promise: Told of the files before the folder gets its name: what a crash leaves under the name
+                can then be told from somebody's own.
+            sync: Force everything to the disk in the order that the above needs.
+            replace: What earlier unpackings left under the name and may go; None when nothing may be there.
+
+        Returns:
+            The files, below *into*.
+
         Raises:
             DestinationError: Something that is not ours has the name, or the disk refused.
+            AsyncJobsError: Whatever *plan* and *contents* raise.
+
+        Cancellation: the folder has its name and is whole, or nothing has changed.
         """
-        assert isinstance(folder, DiskFolder), "unpacking needs the real disk"
+        fresh = fresh_name()
 
-        def work(fd: int, stop: threading.Event) -> tuple[str, ...]:
-            return unpack_into(fd, archive, into, plan, contents, stop, sync=sync, replace=replace)
+        def work(top: BlockingFolder) -> tuple[str, ...]:
+            check_free(top, into, replace)  # before the work rather than after it
+            return fill(top, archive, fresh, plan, contents, sync=sync)
 
-        return await folder.run(work)
+        try:
+            files = await folder.run(work)
+            await promise(files)
+            await folder.run(lambda top: place(top, fresh, into, sync=sync, replace=replace))
+        except BaseException:
+            clearing = asyncio.ensure_future(_cleared(folder, fresh))
+            await joined(clearing)
+            clearing.result()
+            raise
+        return files
 
-    async def remove_tree(self, folder: Folder, name: str, files: Sequence[str]) -> bool:
-        """Delete what an unpacking left; True when nothing else was there and all is gone.
+    async def remove_tree(
+        self, folder: Folder, name: str, files: Sequence[str], *, sync: bool = True
+    ) -> None:
+        """Take away what an unpacking left, and nothing else.
 
         Raises:
             DestinationError: The disk refused.
+
+        Cancellation: delivered when it is done.
         """
-        assert isinstance(folder, DiskFolder), "unpacking needs the real disk"
-        return await folder.run(lambda fd, _: remove_tree(fd, name, files))
+        await folder.run(lambda top: remove_tree(top, name, files, sync=sync))
 
     async def aclose(self) -> None:
         """End the threads; twice is fine."""
         self._hops.close()
         self._record_hops.close()
+
+
+async def _cleared(folder: Folder, fresh: str) -> None:
+    with contextlib.suppress(AsyncJobsError):  # the next run sweeps it
+        await folder.run(lambda top: clear_left(top, fresh))

@@ -1,24 +1,26 @@
-"""Write the members of an archive into a fresh folder, then give the folder its name.
+"""Write the members of an archive into a fresh folder, then give the folder its name; and take it away again.
 
-It writes what it is told and trusts nobody: every file is new (`O_EXCL`), no link is followed, modes are 0644
-or 0755, and a failure leaves nothing. Which members are harmless was decided before, by the caller's plan.
+It writes what it is told and trusts nobody: every file is new, no link is followed, modes are 0644 or 0755.
+A folder has its name only while it is whole: it is filled under another name and renamed last, and what goes
+is renamed first. Which members are harmless was decided before, by the caller's plan.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import shutil
-import threading
+import re
+import secrets
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 from asyncjobs._errors import DestinationError
-from asyncjobs._storage.files import _reader, sync_folder
-from asyncjobs._storage.seam import ReadAt
+from asyncjobs._storage.seam import BlockingFolder, Folder, ReadAt
 
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEEPEST = 500
+"""Folders within folders that are walked; no archive within the limits comes near it."""
+
+_LEFT = re.compile(r"\.asyncjobs-[0-9a-f]{12}\.(unpacking|removing)")
 
 
 class Extractable(Protocol):
@@ -43,158 +45,250 @@ class Extractable(Protocol):
 M = TypeVar("M", bound=Extractable)
 
 
-def unpack_into(
-    folder_fd: int,
+def fresh_name() -> str:
+    """A name for a folder that is being filled; what a crash leaves under it is swept by the next run."""
+    return f".asyncjobs-{secrets.token_hex(6)}.unpacking"
+
+
+def _doomed_name() -> str:
+    return f".asyncjobs-{secrets.token_hex(6)}.removing"
+
+
+def fill(
+    top: BlockingFolder,
     archive: str,
-    into: str,
+    fresh: str,
     plan: Callable[[ReadAt, int], Sequence[M]],
     contents: Callable[[ReadAt, M], Iterator[bytes]],
-    stop: threading.Event,
     *,
     sync: bool,
-    replace: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
-    """Unpack one archive (in a thread).
+    """Unpack an archive into a new folder beside it.
 
     Args:
-        folder_fd: The folder of the archive and of the result.
+        top: The folder of the archive.
         archive: Its name.
-        into: The name of the folder to make.
+        fresh: The name of the folder to make; what a failure leaves in it is the caller's to clear.
         plan: Checks the whole archive and gives its members, or raises.
         contents: Gives a member's bytes in pieces, or raises.
-        stop: Set when the caller was cancelled.
-        sync: Force every file to the disk.
-        replace: What an earlier unpacking left under the name and may go; None when nothing may be there.
+        sync: Force every file and every name below to the disk.
 
     Returns:
-        The files, below *into*.
-
-    Raises:
-        DestinationError: Something else has the name, or the disk refused.
-        AsyncJobsError: Whatever *plan* and *contents* raise; nothing is left then.
+        The files, below the new folder.
     """
-    # One name for each result: what a killed process left of an earlier try is cleared away by the next.
-    fresh = f".asyncjobs-{hashlib.sha256(os.fsencode(into)).hexdigest()[:12]}.unpacking"
-    for left in (fresh, f"{fresh}.old"):
-        shutil.rmtree(left, ignore_errors=True, dir_fd=folder_fd)
-    archive_fd = os.open(archive, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
+    reader = top.open(archive)
     try:
-        read_at = _reader(archive_fd, stop)
-        members = plan(read_at, os.fstat(archive_fd).st_size)
-        os.mkdir(fresh, dir_fd=folder_fd)
+        members = plan(reader.read_at, reader.size)
+        top.make(fresh)
+        root = top.folder(fresh)
         try:
-            written = _write_members(folder_fd, fresh, members, lambda each: contents(read_at, each), sync)
+            _write_members(root, members, lambda each: contents(reader.read_at, each), sync)
             if sync:
-                _sync_folders(folder_fd, fresh)
-            _swap(folder_fd, fresh, into, replace)
-            if sync:
-                sync_folder(folder_fd)
-        except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True, dir_fd=folder_fd)
-            raise
+                _sync_below(root)
+        finally:
+            root.close()
     finally:
-        os.close(archive_fd)
-    return written
+        reader.close()
+    return tuple("/".join(each.parts) for each in members if not each.is_folder)
 
 
 def _write_members(
-    folder_fd: int, fresh: str, members: Sequence[M], contents: Callable[[M], Iterator[bytes]], sync: bool
-) -> tuple[str, ...]:
-    root = os.open(fresh, _FOLDER_FLAGS, dir_fd=folder_fd)
-    written = []
+    root: BlockingFolder, members: Sequence[M], contents: Callable[[M], Iterator[bytes]], sync: bool
+) -> None:
+    made: set[tuple[str, ...]] = set()
+    for member in members:
+        *above, name = member.parts
+        with _descended(root, member.parts if member.is_folder else above, made) as folder:
+            if not member.is_folder:
+                _write_file(folder, name, contents(member), member.executable, sync)
+
+
+@contextlib.contextmanager
+def _descended(
+    root: BlockingFolder, parts: Sequence[str], made: set[tuple[str, ...]]
+) -> Iterator[BlockingFolder]:
+    """Open folders one by one, making those that are not in *made* yet."""
+    with contextlib.ExitStack() as opened:
+        current = root
+        for depth, part in enumerate(parts, 1):
+            path = tuple(parts[:depth])
+            if path not in made:
+                current.make(part)
+                made.add(path)
+            current = current.folder(part)
+            opened.callback(current.close)
+        yield current
+
+
+def _write_file(
+    folder: BlockingFolder, name: str, pieces: Iterator[bytes], executable: bool, sync: bool
+) -> None:
+    file = folder.create(name)
     try:
-        for member in members:
-            if member.is_folder:
-                os.close(_descend(root, member.parts))
-                continue
-            folder = _descend(root, member.parts[:-1])
-            try:
-                _write_file(folder, member.parts[-1], contents(member), member.executable, sync)
-            finally:
-                os.close(folder)
-            written.append("/".join(member.parts))
-    finally:
-        os.close(root)
-    return tuple(written)
-
-
-def _descend(root: int, parts: Sequence[str]) -> int:
-    """Open (and make) folders one by one; a descriptor for the caller to close."""
-    current = os.dup(root)
-    for part in parts:
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(part, 0o755, dir_fd=current)
-            below = os.open(part, _FOLDER_FLAGS, dir_fd=current)
-        finally:
-            os.close(current)
-        current = below
-    return current
-
-
-def _write_file(folder: int, name: str, pieces: Iterator[bytes], executable: bool, sync: bool) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(name, flags, 0o600, dir_fd=folder), "wb") as file:
         for piece in pieces:
             file.write(piece)
-        file.flush()
-        os.fchmod(file.fileno(), 0o755 if executable else 0o644)
-        if sync:
-            os.fsync(file.fileno())
+        file.finish(executable=executable, sync=sync)
+    finally:
+        file.close()
 
 
-def _sync_folders(folder_fd: int, name: str) -> None:
-    """Force every name below a folder to the disk: the files were forced one by one."""
-    for _, _, _, fd in os.fwalk(name, topdown=False, dir_fd=folder_fd):
-        sync_folder(fd)
+def _sync_below(folder: BlockingFolder) -> None:
+    """Force every name below a folder to the disk, the deepest first: the files were forced one by one."""
+    for name, is_folder in folder.entries():
+        if is_folder:
+            below = folder.folder(name)
+            try:
+                _sync_below(below)
+            finally:
+                below.close()
+    folder.sync()
 
 
-def _swap(folder_fd: int, fresh: str, into: str, replace: Sequence[str] | None) -> None:
-    """Give the fresh folder its name; the old one goes only when all in it is ours."""
-    try:
-        found = os.stat(into, dir_fd=folder_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        os.rename(fresh, into, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+def check_free(top: BlockingFolder, into: str, replace: Sequence[str] | None) -> None:
+    """Make sure that giving a folder the name *into* destroys nothing but our own.
+
+    Args:
+        top: The folder of it.
+        into: The name.
+        replace: Files that an earlier unpacking put there and that may go; None when nothing may be there.
+
+    Raises:
+        DestinationError: It would.
+    """
+    facts = top.facts(into)
+    if facts is None:
         return
-    del found
-    if replace is None or set(list_tree(folder_fd, into)) - set(replace):
+    if replace is None or not facts.is_folder or set(list_tree(top, into)) - set(replace):
         raise DestinationError(
             f"{into!r} is there already and holds what no sync put there; nothing was unpacked"
         )
-    old = f"{fresh}.old"
-    os.rename(into, old, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-    os.rename(fresh, into, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-    shutil.rmtree(old, dir_fd=folder_fd)
 
 
-def list_tree(folder_fd: int, name: str) -> list[str]:
-    """Every file below a folder, links counted as files and not followed."""
+def place(
+    top: BlockingFolder, fresh: str, into: str, *, sync: bool, replace: Sequence[str] | None = None
+) -> None:
+    """Give a filled folder its name; what was there goes when all in it is ours.
+
+    Raises:
+        DestinationError: Something else has the name; the filled folder is where it was.
+    """
+    check_free(top, into, replace)
+    old = None if top.facts(into) is None else _set_aside(top, into)
+    try:
+        top.rename(fresh, into)
+    except BaseException:
+        if old is not None:
+            top.rename(old, into)
+        raise
+    if sync:
+        # Before anything of the old one goes: it may still have the name on the disk.
+        top.sync()
+    if old is not None:
+        with contextlib.suppress(OSError):  # the new one stands; the next run sweeps what is left of the old
+            clear(top, old)
+
+
+def _set_aside(top: BlockingFolder, name: str) -> str:
+    doomed = _doomed_name()
+    top.rename(name, doomed)
+    return doomed
+
+
+def list_tree(top: BlockingFolder, name: str) -> list[str]:
+    """Every file below a folder, links counted as files and not followed.
+
+    Raises:
+        DestinationError: Deeper than anything that was ever unpacked.
+    """
     found: list[str] = []
-    for path, _, files, fd in os.fwalk(name, dir_fd=folder_fd, follow_symlinks=False):
-        below = path[len(name) :].lstrip("/")
-        folders = [each.name for each in os.scandir(fd) if each.is_symlink()]
-        found += [f"{below}/{each}" if below else each for each in {*files, *folders}]
+    _list_into(found, top, name, "", 0)
     return found
 
 
-def remove_tree(folder_fd: int, name: str, files: Sequence[str]) -> bool:
-    """Delete the given files below a folder and the folders that are empty then; True when all is gone."""
+def _list_into(found: list[str], above: BlockingFolder, name: str, prefix: str, depth: int) -> None:
+    folder = _below(above, name, depth)
     try:
-        found = set(list_tree(folder_fd, name))
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    if found <= set(files):
-        shutil.rmtree(name, dir_fd=folder_fd)
-        return True
-    root = os.open(name, _FOLDER_FLAGS, dir_fd=folder_fd)
-    try:
-        for each in found & set(files):
-            *parts, last = each.split("/")
-            folder = _descend(root, parts)
-            try:
-                os.unlink(last, dir_fd=folder)
-            finally:
-                os.close(folder)
+        for each, is_folder in folder.entries():
+            if is_folder:
+                _list_into(found, folder, each, f"{prefix}{each}/", depth + 1)
+            else:
+                found.append(f"{prefix}{each}")
     finally:
-        os.close(root)
-    return False
+        folder.close()
+
+
+def _below(above: BlockingFolder, name: str, depth: int) -> BlockingFolder:
+    if depth > _DEEPEST:
+        raise DestinationError(f"a folder lies more than {_DEEPEST} folders deep; move it away")
+    return above.folder(name)
+
+
+def clear(top: BlockingFolder, name: str, depth: int = 0) -> None:
+    """Delete a folder with all that is in it; it must not have a final name any more."""
+    folder = _below(top, name, depth)
+    try:
+        for each, is_folder in folder.entries():
+            if is_folder:
+                clear(folder, each, depth + 1)
+            else:
+                folder.remove(each)
+    finally:
+        folder.close()
+    top.remove_folder(name)
+
+
+def clear_left(top: BlockingFolder, name: str) -> None:
+    """Delete what a failed unpacking left, if anything.
+
+    Renamed first: should another process be filling it after all, it fails at its own rename, and never gives
+    its name to half a folder.
+    """
+    facts = top.facts(name)
+    if facts is not None and facts.is_folder:
+        clear(top, _set_aside(top, name))
+
+
+async def sweep_trees(folder: Folder, names: Sequence[str]) -> None:
+    """Delete folders that an earlier run was filling or taking away when it died.
+
+    Args:
+        folder: Where to look.
+        names: What is in it.
+
+    Raises:
+        DestinationError: The disk refused.
+    """
+    for name in names:
+        if _LEFT.fullmatch(name):
+            await folder.run(partial(clear_left, name=name))
+
+
+def remove_tree(top: BlockingFolder, name: str, files: Sequence[str], *, sync: bool) -> None:
+    """Take away what an unpacking left: the whole folder at once, or our files one by one beside others.
+
+    Args:
+        top: The folder of it.
+        name: Its name.
+        files: What was unpacked, below it.
+        sync: Force the change of the name to the disk before anything is deleted.
+    """
+    facts = top.facts(name)
+    if facts is None or not facts.is_folder:
+        return
+    found = set(list_tree(top, name))
+    if found <= set(files):
+        doomed = _set_aside(top, name)
+        if sync:
+            top.sync()
+        clear(top, doomed)
+        return
+    for each in sorted(found & set(files)):
+        _remove_below(top, [name, *each.split("/")])
+
+
+def _remove_below(top: BlockingFolder, parts: Sequence[str]) -> None:
+    with contextlib.ExitStack() as opened:
+        for part in parts[:-1]:
+            top = top.folder(part)
+            opened.callback(top.close)
+        top.remove(parts[-1])

@@ -14,15 +14,17 @@ import hashlib
 import os
 import random
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeVar
 
 import attrs
 
-from asyncjobs._errors import DestinationError
-from asyncjobs._storage import FileFacts, Hops, ReadAt
-from asyncjobs._storage.hops import translate
+from asyncjobs._errors import AsyncJobsError, DestinationError
+from asyncjobs._storage import BlockingFolder, FileFacts, Hops, ReadAt
+from asyncjobs._storage.hops import StoppedError, translate
+from tests.sim.platter import Directory, Entry, File, as_directory, as_file, facts_of, force
+from tests.sim.trees import SimTree
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -34,83 +36,6 @@ SLOW_SECONDS = 90.0
 
 class PowerOffError(BaseException):
     """The machine is off: no code of ours runs any more, so nothing may catch this and go on."""
-
-
-class File:
-    """An inode: bytes as programs see them, and as the platter has them."""
-
-    def __init__(self) -> None:
-        self.seen = b""
-        self.down = b""
-        self.mtime_ns = 0
-
-    def survivor(self, chance: random.Random) -> File:
-        """What is left of it after the power went."""
-        left = File()
-        left.mtime_ns = self.mtime_ns
-        if self.seen == self.down:
-            left.seen = self.seen
-        else:
-            size = chance.randint(0, len(self.seen))
-            # The size may reach the platter before the bytes do.
-            zeros = bytes(len(self.seen) - size)
-            left.seen = chance.choice([self.down, b"", self.seen, self.seen[:size], self.seen[:size] + zeros])
-        left.down = left.seen
-        return left
-
-
-Change = tuple[str, "Entry | None", str, "Entry | None"]
-"""Up to two names that change at once, as a rename changes them."""
-
-
-class Directory:
-    """A folder: names as programs see them, and as the platter has them."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, Entry] = {}
-        self.down: dict[str, Entry] = {}
-        self.unforced: list[Change] = []
-
-    def change(self, name: str, entry: Entry | None, other: str = "", to: Entry | None = None) -> None:
-        """Give a name to something or to nothing, and a second one at the same time."""
-        change = (name, entry, other, to)
-        _apply(self.seen, change)
-        self.unforced.append(change)
-
-    def force(self) -> None:
-        """Every name is on the platter."""
-        self.down, self.unforced = dict(self.seen), []
-
-    def survivor(self, chance: random.Random, *, in_order: bool) -> Directory:
-        """What is left after the power went: all that was forced, and any of the rest."""
-        names = dict(self.down)
-        kept = chance.randint(0, len(self.unforced))
-        for number, change in enumerate(self.unforced):
-            if number < kept if in_order else chance.random() < 0.5:
-                old, _, new, entry = change
-                # What was never there under its old name cannot have moved.
-                if not new or names.get(old) is entry:
-                    _apply(names, change)
-        left = Directory()
-        for name, entry in names.items():
-            left.seen[name] = (
-                entry.survivor(chance, in_order=in_order)
-                if isinstance(entry, Directory)
-                else entry.survivor(chance)
-            )
-        left.force()
-        return left
-
-
-Entry = File | Directory
-
-
-def _apply(names: dict[str, Entry], change: Change) -> None:
-    for name, entry in (change[:2], change[2:]):
-        if entry is not None:
-            names[name] = entry
-        elif name:
-            names.pop(name, None)
 
 
 @attrs.define
@@ -141,6 +66,8 @@ class SimDisk:
         self.cancel: Callable[[], object] = lambda: None
         """Cancels whoever is under test."""
         self.open_files = 0
+        self.stop = False
+        """Whether the work of many calls that is under way has been told to end."""
 
     # -- faults ---------------------------------------------------------------------------------------
 
@@ -164,6 +91,7 @@ class SimDisk:
         if fault.kind in {"power", "kill"}:
             self.off = True
         elif fault.kind == "cancel":
+            self.stop = True
             self.cancel()
         elif fault.kind == "error":
             number = ERRNOS[fault.seed % len(ERRNOS)]
@@ -194,6 +122,17 @@ class SimDisk:
         await asyncio.sleep(SLOW_SECONDS if slow else 0)
         return result
 
+    def now(self, name: str, work: Callable[[], T], partly: Callable[[], object] | None = None) -> T:
+        """One call out of many in a thread: what it does, and what it may have done when it fails."""
+        error = self.step(name)
+        if (error is not None or self.off) and partly is not None:
+            partly()
+        if self.off:
+            raise PowerOffError(name)
+        if error is not None:
+            raise error
+        return work()
+
     def reboot(self, record: Path, *, in_order: bool = False) -> SimDisk:
         """The disk as the next process finds it: all after a kill, less after the power went."""
         if self.fault is not None and self.fault.kind == "power":
@@ -217,7 +156,7 @@ class SimDisk:
                 if part not in here.seen and create:
                     here.change(part, Directory())
                     here.force()  # the root of a sync is the caller's to keep
-                here = _directory(here.seen.get(part), part)
+                here = as_directory(here.seen.get(part), part)
             return SimFolder(self, here, path)
 
         return await self.call("open_folder", work)
@@ -230,7 +169,7 @@ class SimDisk:
         """The path itself: there are no links here."""
 
         def work() -> Path:
-            _directory(self.find(path.parent), str(path.parent))
+            as_directory(self.find(path.parent), str(path.parent))
             return path
 
         return await self.call("destination", work)
@@ -272,22 +211,6 @@ async def _settled(opened: SimFolder | SimWriter) -> None:
         raise
 
 
-def _directory(entry: Entry | None, name: str) -> Directory:
-    if entry is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-    if not isinstance(entry, Directory):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
-    return entry
-
-
-def _file(entry: Entry | None, name: str) -> File:
-    if entry is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-    if not isinstance(entry, File):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-    return entry
-
-
 class SimFolder:
     """An open folder."""
 
@@ -308,7 +231,7 @@ class SimFolder:
                 await self.sync()
         below = self._here.seen.get(name)
         return await self._disk.call(
-            "open folder", lambda: SimFolder(self._disk, _directory(below, name), self.path / name)
+            "open folder", lambda: SimFolder(self._disk, as_directory(below, name), self.path / name)
         )
 
     async def create(self, name: str) -> SimWriter:
@@ -331,7 +254,7 @@ class SimFolder:
     async def reopen(self, name: str) -> SimWriter:
         """Go on at the end of a file."""
         return await self._disk.call(
-            "reopen", lambda: SimWriter(self._disk, _file(self._here.seen.get(name), name))
+            "reopen", lambda: SimWriter(self._disk, as_file(self._here.seen.get(name), name))
         )
 
     async def read(self, name: str, *, limit: int) -> bytes | None:
@@ -339,7 +262,7 @@ class SimFolder:
 
         def work() -> bytes | None:
             entry = self._here.seen.get(name)
-            return None if entry is None else _file(entry, name).seen[:limit]
+            return None if entry is None else as_file(entry, name).seen[:limit]
 
         return await self._disk.call("read", work)
 
@@ -357,7 +280,7 @@ class SimFolder:
         await self._disk.call("create small", lambda: self._here.change(beside, file))
         await self._disk.call("write small", write, partly)
         if sync:
-            await self._disk.call("fsync small", lambda: _force(file))
+            await self._disk.call("fsync small", lambda: force(file))
         await self._disk.call("replace small", lambda: self._here.change(beside, None, name, file))
 
     async def rename(self, old: str, new: str) -> bool:
@@ -378,7 +301,7 @@ class SimFolder:
         def work() -> bool:
             if name not in self._here.seen:
                 return False
-            _file(self._here.seen[name], name)
+            as_file(self._here.seen[name], name)
             self._here.change(name, None)
             return True
 
@@ -398,16 +321,7 @@ class SimFolder:
 
     async def facts(self, name: str) -> FileFacts | None:
         """What has the name."""
-
-        def work() -> FileFacts | None:
-            entry = self._here.seen.get(name)
-            if entry is None:
-                return None
-            if isinstance(entry, Directory):
-                return FileFacts(0, 0, is_file=False, is_folder=True)
-            return FileFacts(len(entry.seen), entry.mtime_ns, is_file=True, is_folder=False)
-
-        return await self._disk.call("facts", work)
+        return await self._disk.call("facts", lambda: facts_of(self._here.seen.get(name)))
 
     async def names(self) -> list[str]:
         """Every name."""
@@ -429,10 +343,40 @@ class SimFolder:
         """Judge a file."""
 
         def work() -> T:
-            raw = _file(self._here.seen.get(name), name).seen
+            raw = as_file(self._here.seen.get(name), name).seen
             return judge(lambda offset, count: raw[offset : offset + count], len(raw))
 
         return await self._disk.call("examine", work)
+
+    async def pour(
+        self,
+        name: str,
+        pieces: Callable[[ReadAt, int], Iterator[bytes]],
+        into: Callable[[bytes], Awaitable[object]],
+    ) -> None:
+        """Hand over what *pieces* makes of a file, a piece for each call."""
+        raw = await self._disk.call("open", lambda: as_file(self._here.seen.get(name), name).seen)
+        source = pieces(lambda offset, count: raw[offset : offset + count], len(raw))
+        while piece := await self._disk.call("pour", lambda: next(source, b"")):
+            await into(piece)
+
+    async def run(self, work: Callable[[BlockingFolder], T]) -> T:
+        """Work of many calls, all in one go; a caller that is cancelled hears of it afterwards."""
+        self._disk.stop = False
+        top = SimTree(self._disk, self._here)
+        failure: Exception
+        try:
+            result = work(top)
+        except (OSError, StoppedError, AsyncJobsError) as error:
+            failure = translate(error) if isinstance(error, OSError) else error
+        else:
+            await asyncio.sleep(0)
+            return result
+        finally:
+            top.close()
+        await asyncio.sleep(0)
+        assert not isinstance(failure, StoppedError), "stopped, and nobody was cancelled"
+        raise failure
 
     async def me(self) -> str:
         """This process: machine, boot, process id."""
@@ -489,7 +433,7 @@ class SimWriter:
         if len(self._file.seen) != self.length:
             raise DestinationError(f"{len(self._file.seen)} bytes of {self.length}")
         if sync:
-            await self._disk.call("fsync", lambda: _force(self._file))
+            await self._disk.call("fsync", lambda: force(self._file))
         await self.close()
         return self._digest.hexdigest()
 
@@ -498,10 +442,6 @@ class SimWriter:
         if self._open:
             self._open = False
             self._disk.open_files -= 1
-
-
-def _force(file: File) -> None:
-    file.down = file.seen
 
 
 class SimHops(Hops):

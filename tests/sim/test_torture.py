@@ -28,7 +28,8 @@ from asyncjobs._models import SyncReport
 from asyncjobs._options import Limits, RetryPolicy, SyncOptions
 from asyncjobs._storage import Part, parts, roots
 from asyncjobs.testing import FakeGitLab, FakeJob, FakePipeline
-from tests.sim.disk import Directory, Fault, FaultKind, File, PowerOffError, SimDisk, SimFolder, SimHops
+from tests.sim.disk import Fault, FaultKind, PowerOffError, SimDisk, SimFolder, SimHops
+from tests.sim.platter import Directory, File
 
 SEEDS = int(os.environ.get("ASYNCJOBS_TORTURE", "1"))
 DEST = Path("/dest")
@@ -311,7 +312,7 @@ async def test_trouble_at_every_call_of_one_download(world: World, kind: FaultKi
 # -- the net catches ----------------------------------------------------------------------------------------
 
 
-async def _no_sync(_: object) -> None:
+async def _no_sync(*_: object) -> None:
     pass
 
 
