@@ -8,14 +8,15 @@ GitLab: https://docs.gitlab.com/api/rest/#pagination
 from __future__ import annotations
 
 import re
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Hashable, Iterable, Mapping
 from urllib.parse import parse_qsl, urlsplit
 
 _POSITION = ("cursor", "page", "id_after", "id_before")
 _MAX_OFFSET_PAGES = 10_000
 _MAX_KEYSET_PAGES = 1_000_000
-_SEEN_PAGES = 50
+_CIRCLE_PAGES = 50
+_SEEN_PAGES = 25
 
 _REL = re.compile(r';\s*rel\s*=\s*"?([^";,]+)"?', re.IGNORECASE)
 _NEXT = re.compile(r'\brel\s*=\s*"?[^";,]*\bnext\b', re.IGNORECASE)
@@ -76,7 +77,7 @@ class PageGuard:
 
     def __init__(self) -> None:
         self._pages = 0
-        self._recent: deque[Query] = deque(maxlen=_SEEN_PAGES)
+        self._recent: deque[Query] = deque(maxlen=_CIRCLE_PAGES)
 
     def advance(self, position: Query) -> None:
         """Note that the listing goes on at *position*."""
@@ -92,22 +93,22 @@ class PageGuard:
 class Seen:
     """Drops items that stood on one of the last pages already: offset pages shift while jobs are created.
 
-    Bounded: the keys of the last 50 pages are kept, so a shift by up to 5,000 items is noticed.
+    Bounded: the keys of the last 25 pages at least and 50 at most are kept, so a shift by up to 2,500
+    items is noticed.
     """
 
     def __init__(self) -> None:
-        self._page = 0
-        self._last: OrderedDict[Hashable, int] = OrderedDict()
-        """Each key and the page it stood on last, oldest first."""
+        self._pages = 0
+        self._recent: set[Hashable] = set()
+        self._older: set[Hashable] = set()
 
     def new(self, keys: Iterable[Hashable]) -> list[bool]:
         """For each key of one page, whether it is new."""
-        self._page += 1
+        if self._pages == _SEEN_PAGES:
+            self._pages, self._recent, self._older = 0, set(), self._recent
+        self._pages += 1
         answer: list[bool] = []
         for key in keys:
-            answer.append(key not in self._last)
-            self._last[key] = self._page
-            self._last.move_to_end(key)
-        while self._last and next(iter(self._last.values())) <= self._page - _SEEN_PAGES:
-            self._last.popitem(last=False)
+            answer.append(key not in self._recent and key not in self._older)
+            self._recent.add(key)
         return answer
