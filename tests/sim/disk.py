@@ -187,6 +187,19 @@ class SimDisk:
             here = here.seen.get(part) if isinstance(here, Directory) else None
         return here
 
+    def folders(self, path: Path) -> list[str]:
+        """Every folder below a folder, by relative path."""
+        found: list[str] = []
+
+        def walk(entry: Entry | None, prefix: str) -> None:
+            if isinstance(entry, Directory):
+                found.append(prefix)
+                for name, below in entry.seen.items():
+                    walk(below, f"{prefix}/{name}" if prefix else name)
+
+        walk(self.find(path), "")
+        return found
+
     def tree(self, path: Path) -> dict[str, bytes]:
         """Every file below a folder, by relative path."""
         found: dict[str, bytes] = {}

@@ -8,172 +8,21 @@ folder must be true, and one plain run must settle it. `ASYNCJOBS_TORTURE=20` tr
 from __future__ import annotations
 
 import asyncio
-import copy
-import hashlib
-import os
 import random
-import shutil
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import attrs
 import pytest
 import pytest_asyncio
 
-from asyncjobs._client import Client
-from asyncjobs._errors import AsyncJobsError
-from asyncjobs._models import SyncReport
-from asyncjobs._options import Limits, RetryPolicy, SyncOptions
+from asyncjobs._options import RetryPolicy, SyncOptions
 from asyncjobs._storage import Part, parts, roots
-from asyncjobs.testing import FakeGitLab, FakeJob, FakePipeline
-from tests.sim.disk import Fault, FaultKind, PowerOffError, SimDisk, SimFolder, SimHops
-from tests.sim.platter import Directory, File
+from asyncjobs.testing import FakeGitLab
+from tests.sim.disk import Fault, FaultKind, SimDisk, SimFolder
+from tests.sim.platter import Directory
+from tests.sim.world import DEST, GATHER_BYTES, SEEDS, TORTURE, World, add, give, trouble
 
-SEEDS = int(os.environ.get("ASYNCJOBS_TORTURE", "1"))
-DEST = Path("/dest")
-GATHER_BYTES = 16 * 1024
-"""Small, so that a small archive is many writes."""
-OPTIONS = SyncOptions(concurrency=1, prune=True)
-
-
-def add(pipeline: FakePipeline, name: str, raw: bytes | None = None, *, size: int = 40_000) -> FakeJob:
-    """A finished job with a zip around so many bytes, or with the bytes given."""
-    job = pipeline.add_job(name)
-    job.start()
-    if raw is None:
-        give(job, size)
-    else:
-        job.set_artifacts_bytes(raw)
-    job.finish("success")
-    return job
-
-
-def give(job: FakeJob, size: int) -> None:
-    """A zip of its own."""
-    job.set_artifacts({"a.bin": random.Random(job.id * size).randbytes(size)})
-
-
-@attrs.define
-class World:
-    """A server, a disk as earlier runs left it, and what may stand on it."""
-
-    gitlab: FakeGitLab
-    jobs: dict[str, FakeJob]
-    base: Path
-    """Where the real folders of manifests are."""
-    top: Directory = attrs.field(factory=Directory)
-    record: Path = Path()
-    versions: dict[str, set[str]] = attrs.field(factory=dict)
-    """Every hash a path ever had on the server."""
-    runs: int = 0
-
-    def note(self) -> None:
-        """Remember what the server has now."""
-        for job in self.jobs.values():
-            if job.archive is not None:
-                self.versions.setdefault(self.path(job), set()).add(job.archive_sha256)
-
-    def path(self, job: FakeJob) -> str:
-        """Where its archive goes."""
-        return f"group-app/{job.pipeline.id}/{job.id}-{job.name}.zip"
-
-    def wanted(self) -> dict[str, str]:
-        """What a complete run leaves, by hash."""
-        found = [job for job in self.jobs.values() if job.archive is not None]
-        return {self.path(job): job.archive_sha256 for job in found}
-
-    def disk(self) -> SimDisk:
-        """The disk as earlier runs left it, for a run of its own."""
-        return SimDisk(self.fresh_record(), copy.deepcopy(self.top))
-
-    def fresh_record(self) -> Path:
-        """A copy of the manifest's folder."""
-        self.runs += 1
-        path = self.base / str(self.runs)
-        if self.record != Path():
-            shutil.copytree(self.record, path)
-        else:
-            path.mkdir()
-        return path
-
-    async def sync(self, disk: SimDisk, **client_facts: Any) -> SyncReport:
-        """One run of one process, on a network that breaks once."""
-        self.gitlab.faults.clear()
-        self.gitlab.fail_next("stall_midbody", after=150_000, where="*/artifacts/*", origin="storage")
-        parts._live.clear()
-        limits = Limits(jobs_index_per_minute=None)
-        facts = {"limits": limits, "files": disk, **client_facts}
-        async with Client(self.gitlab.url, private_token=self.gitlab.token, **facts) as client:
-            client._storage._record_hops = SimHops(disk)
-            return await client.sync_artifacts(["group/app"], DEST, options=OPTIONS)
-
-    async def download(self, disk: SimDisk, job: FakeJob, dest: Path) -> None:
-        """One call of one process."""
-        parts._live.clear()
-        self.gitlab.faults.clear()
-        async with Client(self.gitlab.url, private_token=self.gitlab.token, files=disk) as client:
-            await client.download_artifacts("group/app", job.id, dest)
-
-    # -- what must hold -------------------------------------------------------------------------------
-
-    def check_truth(self, disk: SimDisk) -> None:
-        """Every final file is one version of its job, and the manifest claims only what is there."""
-        found = {path: digest(raw) for path, raw in disk.tree(DEST).items()}
-        for path, sha256 in found.items():
-            if not path.rpartition("/")[2].startswith("."):
-                assert sha256 in self.versions[path], f"{path} is no version of it"
-        for path, sha256, complete in rows(disk):
-            if complete and path != self.path(self.jobs["lost"]):
-                assert found.get(path) == sha256, f"the manifest claims {path}"
-
-    def check_settled(self, disk: SimDisk) -> None:
-        """The folder is what the server has, to the last file, and the manifest says the same."""
-        assert {path: digest(raw) for path, raw in disk.tree(DEST).items()} == self.wanted()
-        assert {(path, sha256) for path, sha256, complete in rows(disk) if complete} == set(
-            self.wanted().items()
-        )
-        assert disk.open_files == 0
-
-
-def digest(raw: bytes) -> str:
-    """SHA-256, as hex."""
-    return hashlib.sha256(raw).hexdigest()
-
-
-def rows(disk: SimDisk) -> list[tuple[str, str, int]]:
-    """The manifest as another program reads it."""
-    path = disk.record_folder(DEST) / "manifest.sqlite3"
-    if not path.exists():
-        return []
-    connection = sqlite3.connect(path)
-    try:
-        return connection.execute("SELECT path, sha256, complete FROM files").fetchall()
-    except sqlite3.OperationalError:
-        return []  # the table is not there yet
-    finally:
-        connection.close()
-
-
-def settle(directory: Directory) -> None:
-    """Time has passed: all that was seen is on the platter."""
-    directory.force()
-    for entry in directory.seen.values():
-        if isinstance(entry, File):
-            entry.down = entry.seen
-        else:
-            settle(entry)
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Iterator[Path]:
-    """A real folder where SQLite's own forcing to the disk costs nothing."""
-    memory = Path("/dev/shm")
-    path = memory / f"asyncjobs-{os.getpid()}-{tmp_path.name}" if memory.is_dir() else tmp_path / "records"
-    path.mkdir()
-    yield path
-    shutil.rmtree(path)
+OPTIONS = SyncOptions(prune=True)
 
 
 @pytest_asyncio.fixture
@@ -183,7 +32,8 @@ async def world(base: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Wo
     async with FakeGitLab(generation="18", delivery="direct", jobs_index_limit=None) as gitlab:
         pipeline = gitlab.add_project("group/app").add_pipeline("main")
         jobs = {name: add(pipeline, name) for name in ("kept", "gone", "changed", "lost")}
-        made = World(gitlab, jobs, base)
+        made = World(gitlab, jobs, base, OPTIONS)
+        made.lost.add(made.path(jobs["lost"]))
         made.note()
         disk = made.disk()
         assert len((await made.sync(disk)).downloaded) == 4
@@ -198,9 +48,7 @@ async def world(base: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Wo
         assert isinstance(folder, Directory)
         folder.change(made.path(jobs["lost"]).rpartition("/")[2], None)
         made.note()
-        settle(disk.top)
-        made.top, made.record = disk.top, disk.record_folder(DEST)
-        gitlab.faults.clear()
+        made.after(disk)
         yield made
 
 
@@ -214,67 +62,20 @@ async def test_in_peace(world: World) -> None:
     assert len(disk.calls) > 100
 
 
-async def disturbed(world: World, fault: Fault) -> SimDisk:
-    """One run with one fault; the disk as it was left."""
-    disk = world.disk()
-    disk.arm(fault)
-    task = asyncio.ensure_future(world.sync(disk))
-    disk.cancel = task.cancel
-    await asyncio.wait({task})
-    if not task.cancelled():
-        error = task.exception()
-        assert error is None or isinstance(error, AsyncJobsError | PowerOffError), repr(error)
-        assert fault.kind not in {"power", "kill"} or isinstance(error, PowerOffError) or not fault.fired
-    return disk
-
-
-async def trouble(world: World, kind: FaultKind, seed: int, *, every: int = 1) -> int:
-    """Trouble at every call, or at some; how many calls met it.
-
-    Raises:
-        AssertionError: It names the fault, which alone brings the failure back.
-    """
-    fired = 0
-    for at in range(1 + seed % every, 1000, every):
-        fault = Fault(kind, at, seed=seed * 1000 + at)
-        try:
-            disk = await disturbed(world, fault)
-            if kind not in {"power", "kill"}:
-                assert disk.open_files == 0, "something was left open"
-            if not fault.fired:
-                break
-            fired += 1
-            disk = disk.reboot(disk.record_folder(DEST), in_order=(at + seed) % 2 == 0)
-            await must_settle(world, disk, thrice=at % 4 == 0)
-        except AssertionError as error:
-            raise AssertionError(f"{fault}: {error}") from error
-    return fired
-
-
-async def must_settle(world: World, disk: SimDisk, *, thrice: bool) -> None:
-    """What is there is true; one plain run completes it, and the next, when there is one, receives nothing.
-
-    The second run always ends in the same state, so a third from time to time says enough.
-    """
-    world.check_truth(disk)
-    report = await world.sync(disk)
-    assert report.ok, report
-    world.check_settled(disk)
-    if not thrice:
-        return
-    again = disk.reboot(disk.record_folder(DEST))
-    report = await world.sync(again)
-    assert report.ok, report
-    assert report.bytes_received == 0
-    world.check_settled(again)
-
-
 @pytest.mark.parametrize("kind", ["power", "kill", "error", "cancel", "slow"])
 async def test_trouble_at_every_call(world: World, kind: FaultKind) -> None:
     """Whatever happens at whichever call: nothing wrong under a final name, and one run settles it all."""
     # A disk that is slow breaks little: every fourth call is enough in one go.
     every = 4 if kind == "slow" else 1
     fired = [await trouble(world, kind, seed, every=every) for seed in range(SEEDS)]
+    assert min(fired) > 100 // every
+
+
+@pytest.mark.parametrize("kind", ["power", "kill", "error", "cancel"])
+async def test_trouble_among_several_downloads(world: World, kind: FaultKind) -> None:
+    """The same with several downloads at once: what strikes one of them leaves the others true as well."""
+    every = 1 if TORTURE else 8
+    fired = [await trouble(world, kind, seed, every=every) for seed in range(1, 4)]
     assert min(fired) > 100 // every
 
 
