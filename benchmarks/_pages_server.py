@@ -21,7 +21,7 @@ _PAGE = re.compile(rb"[?&]page=(\d+)")
 
 
 def job(number: int) -> dict[str, object]:
-    """One job in the shape of today's GitLab, about 2.7 kB of JSON; eight jobs make a pipeline of one commit."""
+    """One job in the shape of today's GitLab, about 2.7 kB of JSON; eight make a pipeline."""
     made = number // 8
     user = {
         "id": 1, "username": "dev", "name": "Dee Veloper", "state": "active", "locked": False,

@@ -229,7 +229,7 @@ def _one(name: str, server: Server, scheme: str, parallel: int, base: Path) -> R
 
 
 def _race(server: Server, scheme: str, options: argparse.Namespace, base: Path) -> None:
-    names = contestants()
+    names = [name for name in contestants() if not options.only or name in options.only]
     results: dict[str, list[Result]] = {name: [] for name in names}
     for _ in range(options.rounds):
         for name in names:
@@ -268,6 +268,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="times each (default 3)")
     parser.add_argument("--scheme", choices=["http", "https"], help="only this one")
     parser.add_argument("--dest", type=Path, action="append", help="write here (default /dev/shm)")
+    parser.add_argument("--only", nargs="+", choices=contestants(), help="these contestants alone")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--task", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
