@@ -25,10 +25,14 @@ from asyncjobs._artifacts.transfer import Source, fetch_whole
 from asyncjobs._errors import NotFoundError
 from asyncjobs._manifest import missing_reason
 from asyncjobs._models import ArtifactFile, DownloadProgress, Job, JobRef
-from asyncjobs._storage import Storage
+from asyncjobs._storage import Storage, sweep_beside
 
 OnProgress = Callable[[DownloadProgress], object]
 StrPath = str | os.PathLike[str]
+
+_DEAD_SECONDS = 3600.0
+"""A partial file that nothing vouches for is left over when nobody wrote to it for so long: a living download
+waits at most for `RetryPolicy`, and one that was wrong about this fails and leaves nothing."""
 
 
 async def download_artifacts(
@@ -43,7 +47,8 @@ async def download_artifacts(
     """Download a job's archive to the file *dest*: streamed, resumed, verified, and named last.
 
     A file that is there is replaced once the new one is whole. What a broken or cancelled call leaves is
-    `.NAME.*.part` beside it, which the next call for the same archive goes on with.
+    `.NAME.*.part` beside it, which the next call for the same archive goes on with. What a power failure
+    left without its record is deleted by the next call for *dest* once it is an hour old.
 
     Args:
         api: The endpoints.
@@ -169,6 +174,7 @@ async def _to_file(
     folder, name = await storage.open_destination(dest)
     try:
         path = folder.path / name
+        await sweep_beside(folder, name, before_ns=int((api.clock.time() - _DEAD_SECONDS) * 1e9))
         meter = Meter(Bandwidth(api.clock, None), ref, path, on_progress)
         fetched = await fetch_whole(api, folder, name, source, meter, fsync=True)
         try:

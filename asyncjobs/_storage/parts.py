@@ -281,8 +281,14 @@ async def _claim_as(data: str, folder: Folder, name: str, key: str) -> Part:
         # Somebody is writing: stay out of the way, with a file that is not resumed, and that nobody sweeps
         # away because it has no record.
         alone = f"{data.removesuffix('.part')}.alone.part"
+        _live.add(alone)
+        try:
+            writer = await folder.create(alone)
+        except BaseException:
+            _live.discard(alone)
+            raise
         _live.discard(data)
-        return Part(folder, name, None, alone, await folder.create(alone))
+        return Part(folder, name, None, alone, writer)
     if found is not None:
         if found.key == key and found.validator and (part := await _take_over(data, folder, name, found)):
             return part
@@ -324,6 +330,33 @@ async def sweep_parts(folder: Folder, found_names: Iterable[str]) -> None:
     for name in sorted(names - known - _live):
         if _DATA.fullmatch(name) or (name.startswith(".") and name.endswith(f"{_RECORD_END}.new")):
             await folder.remove(name)
+
+
+async def sweep_beside(folder: Folder, name: str, *, before_ns: int) -> None:
+    """Delete what crashes left of earlier downloads to the target *name* and no record knows any more.
+
+    For a folder of the user, which is never swept as a whole. Data without a record says nothing of who made
+    it, so only what nobody has written to for long is taken for left over.
+
+    Args:
+        folder: Where the target will be.
+        name: The target's own name.
+        before_ns: Only what was last written before this moment, in nanoseconds since the epoch.
+
+    Raises:
+        DestinationError: The folder cannot be read or written.
+    """
+    stem = re.escape(_stem(name))
+    ours = re.compile(rf"\.{stem}(\.[0-9a-f]{{12}}(\.alone)?\.part|{re.escape(_RECORD_END)}\.new)")
+    found = {each for each in await folder.names() if ours.fullmatch(each)}
+    if not found:
+        return
+    record = await _read_record(folder, name)
+    known = set[str]() if record is None else {record.data, record.following}
+    for each in sorted(found - known - _live):
+        facts = await folder.facts(each)
+        if facts is not None and facts.is_file and facts.mtime_ns < before_ns:
+            await folder.remove(each)
 
 
 async def _take_over(data: str, folder: Folder, name: str, found: PartRecord) -> Part | None:

@@ -104,8 +104,8 @@ async def test_trouble_at_every_call_of_one_download(world: World, kind: FaultKi
         await world.download(disk, job, dest)
         found = disk.tree(DEST)
         assert found[dest.name] == job.archive_bytes
-        # Only a power failure can part a partial file from its record, and a folder of the user is not swept.
-        assert kind == "power" or len(found) == 1, found
+        # A power failure parts partial files from their records; the time of this disk is long ago.
+        assert len(found) == 1, f"{disk.fault}: {sorted(found)}"
         assert disk.open_files == 0
     assert 15 < at < 199
 

@@ -413,11 +413,11 @@ def remove_tree(path: Path) -> None:
     shutil.rmtree(path)
 
 
-@pytest.mark.parametrize("doubt", ["too_large", "forbidden"])
+@pytest.mark.parametrize("doubt", ["too_large", "forbidden", "not_finished"])
 async def test_a_reason_that_is_no_absence_keeps_the_file(
     gitlab: FakeGitLab, api: Api, storage: Storage, tmp_path: Path, doubt: str
 ) -> None:
-    """A job left out for its size or a permission keeps the file of an earlier run, also in prune.
+    """A job left out for size, permission or status keeps the file of an earlier run, also in prune.
 
     Even when the archive is gone by the time that pruning asks about it.
     """
@@ -429,10 +429,14 @@ async def test_a_reason_that_is_no_absence_keeps_the_file(
         damage(tmp_path, next(iter(before)).rpartition("/")[2], 100)
         before = tree(tmp_path)
         gitlab.fail_next("403", where=f"*/jobs/{jobs[0].id}/artifacts", times=9)
+    elif doubt == "not_finished":
+        jobs[0]._status = "a status of tomorrow"
 
     def erase_meanwhile(event: SyncEvent) -> None:
-        if isinstance(event, SyncFinished) and event.outcome.ref.job_id == jobs[0].id and jobs[0].erasable:
-            jobs[0].erase()
+        if isinstance(event, SyncFinished) and event.outcome.ref.job_id == jobs[0].id:
+            jobs[0]._status = "success"
+            if jobs[0].erasable:
+                jobs[0].erase()
 
     report = await sync_artifacts(
         api, storage, ["group/app"], tmp_path, options=options, on_event=erase_meanwhile

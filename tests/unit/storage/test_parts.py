@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncjobs._errors import DestinationError, DiskFullError
-from asyncjobs._storage import GATHER_BYTES, Folder, Hops, Part, claim_part
+from asyncjobs._storage import GATHER_BYTES, Folder, Hops, Part, claim_part, sweep_beside
 from asyncjobs._storage.files import DiskFiles, DiskWriter
 from asyncjobs._storage.owners import is_dead, whoami
 from asyncjobs._storage.parts import PartRecord
@@ -335,3 +335,32 @@ async def test_cancelled_write_never_touches_the_file_later(
     hops.close()
     assert len(content(tmp_path / part.data_name)) == size
     await folder.close()
+
+
+@pytest.mark.parametrize("age", ["old", "young"])
+async def test_what_a_crash_left_beside_a_target_goes_when_it_is_old(tmp_path: Path, age: str) -> None:
+    """Only files that we make for this very target, unknown to its record, and long untouched."""
+    token = "0123456789ab"
+    left = [f".a.zip.{token}.part", f".a.zip.{token}.alone.part", ".a.zip.part.json.new"]
+    others = [
+        f".b.zip.{token}.part",
+        ".a.zip.part",
+        f"a.zip.{token}.part",
+        f".a.zip.{token}.part.mine",
+        "a.zip",
+    ]
+    hops, folder = await opened(tmp_path)
+    alive = await claim_part(folder, "a.zip", "key")
+    alone = await claim_part(folder, "a.zip", "key")
+    ours = [".a.zip.part.json", alive.data_name, alone.data_name]
+    for name in left + others:
+        (tmp_path / name).write_bytes(b"x")
+    for name in left + others + ours:
+        os.utime(tmp_path / name, (1000, 1000 if age == "old" else 3000))
+    await sweep_beside(folder, "a.zip", before_ns=2_000_000_000_000)
+    assert listing(tmp_path) == sorted(others + ours + (left if age == "young" else []))
+    await alone.discard()
+    await alive.discard()
+    assert listing(tmp_path) == sorted(others + (left if age == "young" else []))
+    await folder.close()
+    hops.close()
