@@ -8,6 +8,7 @@ from collections.abc import Callable
 import attrs
 
 from asyncjobs._clock import Clock
+from asyncjobs._concurrency import Lifetime
 from asyncjobs._errors import (
     AsyncJobsError,
     ExchangeError,
@@ -36,6 +37,7 @@ class Attempts:
         api_bucket: RetryBucket,
         storage_bucket: RetryBucket,
         close_gate: Callable[[EndpointClass, float], None],
+        lifetime: Lifetime,
     ) -> None:
         self._kind = kind
         self._endpoint = endpoint
@@ -46,6 +48,7 @@ class Attempts:
         self._api_bucket = api_bucket
         self._storage_bucket = storage_bucket
         self._close_gate = close_gate
+        self._lifetime = lifetime
         self._history = History()
         self._progress = 0
         self._resumed = False
@@ -69,6 +72,7 @@ class Attempts:
         Raises:
             AsyncJobsError: *error* itself, with the number of attempts in it, when it may not; or
                 `OutcomeUnknownError` when something may have been changed.
+            ClosedError: It might have been tried again, but the client was closed.
 
         Cancellation: ends the wait at once.
         """
@@ -82,6 +86,9 @@ class Attempts:
         if decision.verdict is Verdict.THROTTLED and isinstance(error, ResponseError):
             # Everybody else learns it as well, whether this call goes on or not.
             self._close_gate(self._endpoint, decision.wait or error.retry_after or 0.0)
+        if decision.verdict is not Verdict.NEVER:
+            # Closing breaks connections, and that must not look like the server's fault.
+            self._lifetime.check()
         if decision.wait is None:
             raise self._final(error)
         bucket = self._storage_bucket if storage else self._api_bucket

@@ -19,11 +19,12 @@ from asyncjobs._api.attempts import Attempts
 from asyncjobs._api.body import Body
 from asyncjobs._api.budget import Budget
 from asyncjobs._clock import Clock
-from asyncjobs._concurrency import ImpatientError, Lane
+from asyncjobs._concurrency import ClosingClock, ImpatientError, Lane, Lifetime
 from asyncjobs._errors import (
     AuthenticationError,
     BadResponseError,
     ClosedError,
+    ProtocolError,
     RateLimitedError,
     RedirectError,
     RequestError,
@@ -76,8 +77,10 @@ class Exchange:
         chance: random.Random,
         user_agent: str,
     ) -> None:
+        self._lifetime = Lifetime()
         self.root = root
-        self.clock = clock
+        self.clock = ClosingClock(clock, self._lifetime)
+        """The client's clock: sleeping on it ends when the client is closed."""
         self.chance = chance
         self.budget = budget
         self._credential = credential
@@ -86,7 +89,6 @@ class Exchange:
         self._timeouts = timeouts
         self._user_agent = user_agent
         self._decoding: ThreadPoolExecutor | None = None
-        self._closed = False
         self._last_date: str | None = None
 
     def attempts(self, kind: Kind, endpoint: EndpointClass, *, call: str) -> Attempts:
@@ -101,6 +103,7 @@ class Exchange:
             api_bucket=self.budget.api_retries,
             storage_bucket=self.budget.storage_retries,
             close_gate=self.budget.close,
+            lifetime=self._lifetime,
         )
 
     async def fetch(
@@ -128,7 +131,8 @@ class Exchange:
 
     async def _decoded(self, data: bytes, read: Callable[[bytes], T], body: Body) -> T:
         try:
-            if len(data) <= OFF_LOOP_BYTES:
+            # An answer that was here before the client was closed is still read, but starts no thread.
+            if len(data) <= OFF_LOOP_BYTES or self._lifetime.is_over:
                 return read(data)
             if self._decoding is None:
                 self._decoding = ThreadPoolExecutor(1, thread_name_prefix="asyncjobs-json")
@@ -167,6 +171,7 @@ class Exchange:
         Raises:
             RequestError: No usable answer.
             ResponseError: A status that is not in *good*.
+            ClosedError: The client was closed, before or while this waited.
         """
         async with AsyncExitStack() as stack:
             # Only the entry may renew the token: an error of the caller's own block is the caller's.
@@ -182,37 +187,47 @@ class Exchange:
         good: frozenset[int],
         ratio_limit: bool,
     ) -> Body:
-        credential = self._credential
-        token = None if credential is None else await credential.token()
+        token, passage = await self._admitted(request, lane)
         refused: AuthenticationError
         try:
             return await stack.enter_async_context(
-                self._open_as(request, token, lane, attempt, accept, good, ratio_limit)
+                self._open_as(request, token, passage, lane, attempt, accept, good, ratio_limit)
             )
         except AuthenticationError as error:
             refused = error
-        if credential is None or token is None or refused.from_storage or not await credential.renew(token):
+        if token is None or refused.from_storage or not await self._renewed(token):
             raise refused
         del refused  # its text was scrubbed of the tokens of before only
-        token = await credential.token()
+        token, passage = await self._admitted(request, lane)
         return await stack.enter_async_context(
-            self._open_as(request, token, lane, attempt, accept, good, ratio_limit)
+            self._open_as(request, token, passage, lane, attempt, accept, good, ratio_limit)
         )
+
+    async def _admitted(self, request: Request, lane: Lane) -> tuple[Secret | None, Passage]:
+        """All that is waited for before a request goes out: the token, the gate, the windows, a slot.
+
+        The passage must be used at once, by `_open_as`.
+        """
+        async with self._lifetime.wait():
+            token = None if self._credential is None else await self._credential.token()
+            return token, await self._permission(request, lane)
+
+    async def _renewed(self, refused: Secret) -> bool:
+        async with self._lifetime.wait():
+            return self._credential is not None and await self._credential.renew(refused)
 
     @asynccontextmanager
     async def _open_as(
         self,
         request: Request,
         token: Secret | None,
+        passage: Passage,
         lane: Lane,
         attempt: int,
         accept: Accept,
         good: frozenset[int],
         ratio_limit: bool,
     ) -> AsyncIterator[Body]:
-        if self._closed:
-            raise ClosedError("this client was closed")
-        passage = await self._permission(request, lane)
         try:
             async with await self._follow(request, token, lane, attempt, accept) as reply:
                 hop = reply.hop
@@ -265,7 +280,7 @@ class Exchange:
             self.budget.sent(_class_of(request, hop), retry=attempt > 1 and hops == 0)
             began = self.clock.monotonic()
             try:
-                reply = await self._transport.send(hop)
+                reply = await self._send(request, hop)
             except RequestError as error:
                 logger.debug("%s %s: %s (attempt %d)", hop.method, hop.shown, error.reason, attempt)
                 raise
@@ -281,6 +296,17 @@ class Exchange:
                 url = self._next(request, hop, reply, hops)
             origin = parse_origin(urlsplit(url))
             hops += 1
+
+    async def _send(self, request: Request, hop: Hop) -> Reply:
+        self._lifetime.check()
+        try:
+            async with self._lifetime.wait():
+                return await self._transport.send(hop)
+        except ClosedError:
+            if request.kind not in {Kind.WRITE, Kind.ONCE}:
+                raise
+        # "Closed" would say that nothing happened, and that is not known any more.
+        raise ProtocolError("the client was closed before an answer came", method=hop.method, url=hop.shown)
 
     def _hop(
         self,
@@ -388,9 +414,14 @@ class Exchange:
         return self.budget.api_retries if hop.trusted else self.budget.storage_retries
 
     async def aclose(self) -> None:
-        """Close every connection; calls still under way fail. Twice is fine."""
-        self._closed = True
-        await self._transport.aclose()
+        """End every wait of this client's calls and close every connection. Twice is fine."""
+        self._lifetime.end()
+        try:
+            await self._transport.aclose()
+        finally:
+            self._stop_decoding()
+
+    def _stop_decoding(self) -> None:
         decoding, self._decoding = self._decoding, None
         if decoding is not None:
             decoding.shutdown(wait=False)

@@ -223,12 +223,22 @@ class Client(EndpointMethods, FeatureMethods):
         )
 
     async def aclose(self) -> None:
-        """Close every connection; calls still under way fail. Twice is fine."""
+        """Close every connection and end what still waits; twice is fine.
+
+        Calls of this client that wait, for a slot, at a closed gate, for the next minute or between two
+        attempts, end at once with `ClosedError`, and so do reads under way. A call that changes something
+        and was sent already ends with `OutcomeUnknownError`. Other clients that share the same `Limits`
+        go on.
+
+        Cancellation: everything is closed all the same, without waiting for it.
+        """
         self._state = _State.CLOSED
-        if self._api_when_open is not None:
-            await self._api_when_open.exchange.aclose()
-        if self._disk is not None:
-            await self._disk.aclose()
+        try:
+            if self._api_when_open is not None:
+                await self._api_when_open.exchange.aclose()
+        finally:
+            if self._disk is not None:
+                await self._disk.aclose()
 
     @property
     def _api(self) -> Api:

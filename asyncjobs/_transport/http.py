@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from types import SimpleNamespace, TracebackType
 from typing import Protocol, Self
 
@@ -98,6 +99,7 @@ class Transport:
         self._tls = tls
         self._connector_factory = connector_factory
         self._sessions: dict[tuple[Lane, bool], aiohttp.ClientSession] = {}
+        self._replies: set[Reply] = set()
         self._closed = False
         idle, connect = timeouts.idle, timeouts.connect
         self._limits = {
@@ -122,7 +124,10 @@ class Transport:
         try:
             # `control_total` covers a control call; elsewhere dripped headers are stopped here.
             async with asyncio.timeout(None if hop.lane is Lane.CONTROL else self._timeouts.first_byte):
-                return Reply(await self._request(hop), hop)
+                reply = Reply(await self._request(hop), hop, self._replies)
+            if self._closed:
+                reply.break_off()
+            return reply
         except (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             failure = translate(error, method=hop.method, url=hop.shown)
         # Raised outside of the handler, so that the foreign error is not even kept as context.
@@ -168,12 +173,16 @@ class Transport:
         return session
 
     async def aclose(self) -> None:
-        """Close every connection; twice is fine. Nothing is sent afterwards."""
+        """Close every connection and break off the bodies on their way; twice is fine."""
         self._closed = True
+        for reply in self._replies:
+            reply.break_off()
         sessions, self._sessions = list(self._sessions.values()), {}
-        for session in sessions:
-            await session.close()
-        await self._resolver.close()
+        # A stack goes on with the others when waiting for one is cancelled.
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._resolver.close)
+            for session in sessions:
+                stack.push_async_callback(session.close)
 
 
 class _Sending:
@@ -219,8 +228,10 @@ def _timeout(*, total: float | None, connect: float | None, idle: float | None) 
 class Reply:
     """An answer whose body is still on its way. Use it as a context manager: leaving frees the connection."""
 
-    def __init__(self, response: aiohttp.ClientResponse, hop: Hop) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, hop: Hop, under_way: set[Reply]) -> None:
         self._response = response
+        self._under_way = under_way
+        under_way.add(self)
         self._ready: deque[bytes] = deque()
         self._taken = 0
         self.hop = hop
@@ -268,12 +279,17 @@ class Reply:
             self._ready.append(piece)
             self._taken += len(piece)
 
+    def break_off(self) -> None:
+        """Make reading the body fail; when its session is closed aiohttp 3.14.5 lets the reader hang."""
+        self._response.content.set_exception(aiohttp.ClientPayloadError())
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._under_way.discard(self)
         # A body read to its end has given its connection back already; any other is not worth draining.
         self._response.close()
 

@@ -9,8 +9,17 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from asyncjobs import ClosedError
 from asyncjobs._clock import SystemClock
-from asyncjobs._concurrency import CapacityLimiter, Emit, Fan, ImpatientError, Turnstile
+from asyncjobs._concurrency import (
+    CapacityLimiter,
+    ClosingClock,
+    Emit,
+    Fan,
+    ImpatientError,
+    Lifetime,
+    Turnstile,
+)
 
 
 async def settle() -> None:
@@ -305,6 +314,102 @@ async def test_any_schedule_at_the_turnstile(seed: int) -> None:
     assert rule.turnstile.waiting == 0
     await settle()
     assert len(asyncio.all_tasks()) == 1
+
+
+# -- lifetimes ------------------------------------------------------------------------------------
+
+
+async def test_the_end_of_a_lifetime_ends_its_waits_alone() -> None:
+    """Every wait of one lifetime ends at once, those of another go on, and no task is cancelled."""
+    one, other = Lifetime(), Lifetime()
+
+    async def wait(lifetime: Lifetime) -> str:
+        async with lifetime.wait():
+            await asyncio.sleep(10)
+        return "done"
+
+    tasks = [asyncio.create_task(wait(lifetime)) for lifetime in (one, other, one)]
+    await settle()
+    began = now()
+    one.end()
+    one.end()
+    ended = await asyncio.gather(tasks[0], tasks[2], return_exceptions=True)
+    assert [type(each) for each in ended] == [ClosedError] * 2
+    assert now() == began
+    assert await tasks[1] == "done"
+    assert not any(task.cancelled() for task in tasks)
+    with pytest.raises(ClosedError):
+        await wait(one)
+    assert (one.waits, other.waits) == (set(), set())
+
+
+async def test_a_wait_that_is_over_in_the_turn_of_the_end() -> None:
+    """What was got in the turn in which the lifetime ends is kept or given back, and never lost."""
+    lifetime, limiter = Lifetime(), CapacityLimiter(1)
+    await limiter.acquire()
+
+    async def acquire() -> None:
+        async with lifetime.wait():
+            await limiter.acquire()
+
+    for order in ("release first", "end first"):
+        lifetime = Lifetime()
+        task = asyncio.create_task(acquire())
+        await settle()
+        if order == "end first":
+            lifetime.end()
+        limiter.release()
+        lifetime.end()
+        results = await asyncio.gather(task, return_exceptions=True)
+        assert limiter.in_flight == (1 if results[0] is None else 0)
+        if limiter.in_flight == 0:
+            await limiter.acquire()
+
+
+@pytest.mark.parametrize("end_first", [False, True])
+async def test_a_cancellation_is_never_swallowed(end_first: bool) -> None:
+    """Ended and cancelled in one turn of the loop, a task is cancelled."""
+    lifetime = Lifetime()
+
+    async def wait() -> None:
+        async with lifetime.wait():
+            await asyncio.sleep(10)
+
+    task = asyncio.create_task(wait())
+    await settle()
+    for step in (lifetime.end, task.cancel)[:: 1 if end_first else -1]:
+        step()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_timeouts_and_errors_inside_a_wait_are_themselves() -> None:
+    """A lifetime that did not end changes nothing about what is raised in it."""
+    lifetime = Lifetime()
+    for error in (TimeoutError, ValueError, asyncio.CancelledError):
+        with pytest.raises(error):
+            async with lifetime.wait():
+                raise error
+    with pytest.raises(TimeoutError):
+        async with lifetime.wait(), asyncio.timeout(1):
+            await asyncio.sleep(10)
+    assert lifetime.waits == set()
+
+
+async def test_a_sleep_is_cut_short() -> None:
+    """On the clock of a lifetime a sleep returns early at the end, and later ones at once; others run on."""
+    lifetime = Lifetime()
+    clock = ClosingClock(SystemClock(), lifetime)
+    sleeper = asyncio.create_task(clock.sleep(100))
+    other = asyncio.create_task(asyncio.sleep(3))
+    await asyncio.sleep(1)
+    began = now()
+    lifetime.end()
+    await sleeper
+    await clock.sleep(100)
+    assert now() == began == clock.monotonic()
+    await other
+    assert now() == began + 2
 
 
 # -- the fan --------------------------------------------------------------------------------------

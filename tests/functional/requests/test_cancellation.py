@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from asyncjobs import Client, ClosedError, JobRef, Limits, RequestError
+from asyncjobs import Client, ClosedError, JobRef, Limits
 from tests.support.clients import Connectors, client_tasks, lanes_are_free, open_client, read_archive, until
 from tests.support.rawserver import RawServer, Received, Wire, http
 
@@ -301,39 +301,6 @@ async def test_lanes_have_their_own_bounds() -> None:
             *(poll(8) for _ in range(12)),
         )
     assert most == {"7": 3, "artifacts": 2, "trace": 5}
-
-
-# -- the end ---------------------------------------------------------------------------------------
-
-
-async def test_closing_ends_what_is_under_way(connectors: Connectors) -> None:
-    """After aclose nothing hangs: calls under way fail, later ones say that the client is closed."""
-    async with scene(connectors) as (_, server, client):
-        task = call(client)
-        await until(lambda: len(server.requests) == 1)
-        await client.aclose()
-        await client.aclose()
-        with pytest.raises((ClosedError, RequestError)):
-            await asyncio.wait_for(task, 200.0)
-        with pytest.raises(ClosedError):
-            await client.get_job(3, 8)
-        await until(lambda: server.open_connections == 0)
-
-
-async def test_nothing_is_sent_after_closing(connectors: Connectors) -> None:
-    """Calls that slept at a gate or between two attempts find the client closed, and send nothing."""
-    async with scene(connectors) as (slow, server, client):
-        slow.status, slow.headers = 429, {"Retry-After": "60"}
-        tasks = [call(client) for _ in range(3)]
-        await until(lambda: not client.statistics().endpoints["other"].gate_open)
-        tasks += [call(client) for _ in range(3)]
-        await asyncio.sleep(1.0)
-        sent = len(server.requests)
-        await client.aclose()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(each) for each in results] == [ClosedError] * 6
-        assert len(server.requests) == sent
-        assert all(connector.closed for connector in connectors.made)
 
 
 async def test_a_client_is_entered_first_and_once(connectors: Connectors) -> None:
