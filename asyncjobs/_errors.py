@@ -15,7 +15,9 @@
     |   |-- ProtocolError           bytes that are not the HTTP we asked for
     |   |   `-- TruncatedBodyError  the body ended before it was whole
     |   `-- OutcomeUnknownError     sent, no clear answer: it may or may not have happened
-    |       `-- OutcomeUnknownServerError   the same, answered by a 5xx (also a ServerError)
+    |       |-- OutcomeUnknownServerError   the same, answered by a 5xx (also a ServerError)
+    |       `-- OutcomeUnreadableError      the same, answered by a 2xx with a body that cannot be read, so
+    |                                       most likely it did happen (also a BadResponseError)
     |-- ResponseError               an answer arrived, and it was not the one wanted
     |   |-- AuthenticationError     401
     |   |-- ForbiddenError          403
@@ -175,6 +177,8 @@ class ResponseError(ExchangeError):
     """Seconds the server asked to wait, or None when it did not say."""
     from_storage: bool
     """True when another origin than the API answered, as object storage does after a redirect."""
+    no_route: bool
+    """True when GitLab said in its own words that it has no such endpoint, rather than no such thing."""
 
     def __init__(
         self,
@@ -185,6 +189,7 @@ class ResponseError(ExchangeError):
         request_id: str | None = None,
         retry_after: float | None = None,
         from_storage: bool = False,
+        no_route: bool = False,
         method: str = "",
         url: str = "",
         attempts: int = 1,
@@ -196,6 +201,7 @@ class ResponseError(ExchangeError):
         self.request_id = request_id
         self.retry_after = retry_after
         self.from_storage = from_storage
+        self.no_route = no_route
 
 
 class AuthenticationError(ResponseError):
@@ -232,6 +238,14 @@ class RedirectError(ResponseError):
 
 class BadResponseError(ResponseError):
     """The status was good and the body is not what GitLab sends: a login page, wrong JSON, too large."""
+
+
+class OutcomeUnreadableError(OutcomeUnknownError, BadResponseError):
+    """A call that changes something was answered by success, and what it made cannot be read.
+
+    The body was cut, or is not what GitLab sends. Most likely the call was executed: do not repeat it
+    blindly, look at the job with `get_job`.
+    """
 
 
 class TraceError(AsyncJobsError):

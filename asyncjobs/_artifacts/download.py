@@ -6,26 +6,32 @@ GitLab: https://docs.gitlab.com/api/job_artifacts/
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 from asyncjobs._api import Api
 from asyncjobs._artifacts.meter import Bandwidth, Meter
+from asyncjobs._artifacts.picking import whole_archive
+from asyncjobs._artifacts.routes import check_path, routes_of
 from asyncjobs._artifacts.sources import (
     is_missing,
     job_source,
     member_source,
     missing,
+    not_in_archive,
     now,
     read_job,
     ref_source,
     resolve_ref,
     why_missing,
 )
-from asyncjobs._artifacts.transfer import Source, fetch_whole
+from asyncjobs._artifacts.transfer import Fetched, Source, fetch_whole
 from asyncjobs._errors import NotFoundError
 from asyncjobs._manifest import missing_reason
 from asyncjobs._models import ArtifactFile, DownloadProgress, Job, JobRef
-from asyncjobs._storage import Storage, sweep_beside
+from asyncjobs._options import ExtractLimits
+from asyncjobs._storage import Folder, Storage, sweep_beside
 
 OnProgress = Callable[[DownloadProgress], object]
 StrPath = str | os.PathLike[str]
@@ -143,6 +149,9 @@ async def download_artifact_member(
 ) -> ArtifactFile:
     """Download one file out of a job's archive. Its byte count is checked; nothing is resumed.
 
+    A server without that endpoint (before GitLab 10) sends the whole archive, which is kept beside *dest*
+    until the file is taken out of it; then the file's checksum is checked as well.
+
     Args:
         api: The endpoints.
         storage: The disk.
@@ -150,17 +159,46 @@ async def download_artifact_member(
         job_id: The job.
         member: The file's path in the archive.
         dest: As for `download_artifacts`.
-        on_progress: As for `download_artifacts`.
+        on_progress: As for `download_artifacts`; told of the archive's bytes when all of it is sent.
 
     Raises:
         NotFoundError: No such job, archive or file.
+        ValueError: A path that is absolute or climbs.
+        UnsafeArchiveError: The whole archive was sent, and the file must not be unpacked or is larger than
+            the defaults of `ExtractLimits`.
         ArtifactError, RequestError, ResponseError: As for `download_artifacts`.
 
-    Cancellation: *dest* is as it was and nothing is kept.
+    Cancellation: *dest* is as it was. Nothing of the file is kept; of a whole archive the bytes so far are.
     GitLab: https://docs.gitlab.com/api/job_artifacts/#download-a-single-artifact-file-by-job-id
     """
     ref = JobRef(project, job_id)
-    return await _to_file(storage, api, member_source(api, ref, member, None), ref, dest, on_progress)
+    check_path(member)
+    routes = routes_of(api)
+    if not routes.lack_member:
+        source = member_source(api, ref, member, None)
+        try:
+            return await _to_file(storage, api, source, ref, dest, on_progress)
+        except NotFoundError as error:
+            if not routes.learn_from_member(error):
+                raise
+    return await _out_of_archive(storage, api, ref, member, dest, on_progress)
+
+
+async def _out_of_archive(
+    storage: Storage, api: Api, ref: JobRef, member: str, dest: StrPath, on_progress: OnProgress | None
+) -> ArtifactFile:
+    async with _destination(storage, api, dest) as (folder, name):
+        source = job_source(api, ref, await read_job(api, ref))
+        path, beside = folder.path / name, f"{name}.archive"
+        await _sweep(folder, beside, api)
+        meter = Meter(Bandwidth(api.clock, None), ref, path, on_progress)
+        limits = ExtractLimits()
+        async with whole_archive(api, folder, beside, source, meter, limits) as archive:
+            found = await archive.plan(lambda each: each == member)
+            if not found:
+                raise not_in_archive(ref, member)
+            fetched = await archive.pick(found[0], folder, name, fsync=True)
+            return await _placed(fetched, path, name)
 
 
 async def _to_file(
@@ -171,17 +209,30 @@ async def _to_file(
     dest: StrPath,
     on_progress: OnProgress | None,
 ) -> ArtifactFile:
+    async with _destination(storage, api, dest) as (folder, name):
+        path = folder.path / name
+        meter = Meter(Bandwidth(api.clock, None), ref, path, on_progress)
+        return await _placed(await fetch_whole(api, folder, name, source, meter, fsync=True), path, name)
+
+
+@asynccontextmanager
+async def _destination(storage: Storage, api: Api, dest: StrPath) -> AsyncIterator[tuple[Folder, str]]:
     folder, name = await storage.open_destination(dest)
     try:
-        path = folder.path / name
-        await sweep_beside(folder, name, before_ns=int((api.clock.time() - _DEAD_SECONDS) * 1e9))
-        meter = Meter(Bandwidth(api.clock, None), ref, path, on_progress)
-        fetched = await fetch_whole(api, folder, name, source, meter, fsync=True)
-        try:
-            await fetched.part.place(name, sync=True)
-        except BaseException:
-            await fetched.part.release()
-            raise
-        return ArtifactFile(path, fetched.size, fetched.sha256)
+        await _sweep(folder, name, api)
+        yield folder, name
     finally:
         await folder.close()
+
+
+async def _sweep(folder: Folder, name: str, api: Api) -> None:
+    await sweep_beside(folder, name, before_ns=int((api.clock.time() - _DEAD_SECONDS) * 1e9))
+
+
+async def _placed(fetched: Fetched, path: Path, name: str) -> ArtifactFile:
+    try:
+        await fetched.part.place(name, sync=True)
+    except BaseException:
+        await fetched.part.release()
+        raise
+    return ArtifactFile(path, fetched.size, fetched.sha256)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
+import attrs
+
 from asyncjobs._api import Api
-from asyncjobs._artifacts.sources import missing, now
-from asyncjobs._errors import ArtifactError, AsyncJobsError, NotFoundError
+from asyncjobs._artifacts.routes import routes_of
+from asyncjobs._artifacts.sources import missing, not_in_archive, now
+from asyncjobs._errors import ArtifactError, AsyncJobsError, BadResponseError, NotFoundError
 from asyncjobs._manifest import (
     Member,
     ReadAt,
@@ -26,8 +29,12 @@ _TAIL_BYTES = 128 * 1024
 _MOST_READS = 6
 
 
+class UnlistedError(ArtifactError):
+    """This server shows what is in an archive only by sending all of it."""
+
+
 async def list_members(
-    api: Api, ref: JobRef, *, path: str = "", recursive: bool = True
+    api: Api, ref: JobRef, *, path: str = "", recursive: bool = True, archive_size: int | None = None
 ) -> AsyncIterator[ArtifactEntry]:
     """Walk every entry of a job's archive, folders of the server's listing included.
 
@@ -36,6 +43,7 @@ async def list_members(
         ref: The job.
         path: A folder inside the archive; empty for its root.
         recursive: Whether to walk into folders.
+        archive_size: Bytes of the archive, when its job's record has been read already.
 
     Raises:
         ArtifactMissingError: No archive.
@@ -44,51 +52,68 @@ async def list_members(
         IntegrityError: The end of the zip is not that of a zip.
         RequestError, ResponseError: A request failed.
     """
-    found = False
-    try:
-        async for entry in api.iter_artifact_members(ref.project, ref.job_id, path=path, recursive=recursive):
-            found = True
-            yield entry
-        return
-    except NotFoundError as error:
-        if found:
-            raise  # the archive went while it was being listed; what was given cannot be taken back
-        unlisted = error
+    routes = routes_of(api)
+    unlisted: NotFoundError | None = None
+    if not routes.lack_tree:
+        found = False
+        try:
+            entries = api.iter_artifact_members(ref.project, ref.job_id, path=path, recursive=recursive)
+            async for entry in entries:
+                found = True
+                yield entry
+            return
+        except NotFoundError as error:
+            if found:
+                raise  # the archive went while it was being listed; what was given cannot be taken back
+            routes.learn_from_tree(error)
+            unlisted = error
+        except BadResponseError:
+            if found:
+                raise
+            # An older server took this for a request for the file `tree`, and there is one.
     folder = path.strip("/")
-    folders: set[str] = set()
-    for member in await _directory(api, ref):
-        found = found or member.name.startswith(f"{folder}/")
-        for entry in _entries(member, folder, recursive=recursive):
-            if entry.type == "directory":
-                if entry.path in folders:
-                    continue
-                folders.add(entry.path)
+    walk = Walk(folder, recursive=recursive)
+    there = not folder
+    for member in await _directory(api, ref, archive_size):
+        there = there or member.name.startswith(f"{folder}/")
+        for entry in walk.entries_of(member):
             yield entry
-    if folder and not found:
-        raise unlisted
+    if not there:
+        raise unlisted or not_in_archive(ref, path)
 
 
-def _entries(member: Member, folder: str, *, recursive: bool) -> Iterator[ArtifactEntry]:
-    """What one member is below *folder*: itself, and each folder on the way to it."""
-    prefix = f"{folder}/" if folder else ""
-    if not member.name.startswith(prefix) or member.name == prefix:
-        return
-    parts = member.name.removesuffix("/").removeprefix(prefix).split("/")
-    for depth in range(1, len(parts) + 1 if recursive else 2):
-        name = parts[depth - 1]
-        whole = prefix + "/".join(parts[:depth])
-        if depth < len(parts) or member.is_folder:
-            yield ArtifactEntry(name=name, path=whole, type="directory")
-        else:
-            yield ArtifactEntry(name=name, path=whole, type="file", size=member.size)
+@attrs.define
+class Walk:
+    """Turns the members of a zip into entries, each folder on the way to them once."""
+
+    folder: str = ""
+    """Only what is below it."""
+    recursive: bool = attrs.field(default=True, kw_only=True)
+    _folders: set[str] = attrs.field(factory=set, init=False)
+
+    def entries_of(self, member: Member) -> Iterator[ArtifactEntry]:
+        """What one member adds: itself, and each folder on the way to it that is new."""
+        prefix = f"{self.folder}/" if self.folder else ""
+        if not member.name.startswith(prefix) or member.name == prefix:
+            return
+        parts = member.name.removesuffix("/").removeprefix(prefix).split("/")
+        for depth in range(1, len(parts) + 1 if self.recursive else 2):
+            name = parts[depth - 1]
+            whole = prefix + "/".join(parts[:depth])
+            if depth == len(parts) and not member.is_folder:
+                yield ArtifactEntry(name=name, path=whole, type="file", size=member.size)
+            elif whole not in self._folders:
+                self._folders.add(whole)
+                yield ArtifactEntry(name=name, path=whole, type="directory")
 
 
-async def _directory(api: Api, ref: JobRef) -> Iterator[Member]:
+async def _directory(api: Api, ref: JobRef, size: int | None) -> Iterator[Member]:
     """The members as the zip's own directory has them; all that is needed was fetched when this returns."""
-    job = await api.get_job(ref.project, ref.job_id)
-    size = remote_size(job)
     if size is None:
-        raise missing(ref, missing_reason(job, now=now(api)) or "none")
+        job = await api.get_job(ref.project, ref.job_id)
+        size = remote_size(job)
+        if size is None:
+            raise missing(ref, missing_reason(job, now=now(api)) or "none")
     first, last = max(0, size - _TAIL_BYTES), size
     windows: dict[int, bytes] = {}
     read_at = _reader(windows, size)
@@ -132,7 +157,7 @@ async def _window(api: Api, ref: JobRef, first: int, last: int) -> bytes:
             async with api.open_artifacts(ref, range_start=first, range_end=last - 1) as body:
                 window = parse_content_range(body.headers.get("content-range"))
                 if body.status != 206 or window is None or (window.first, window.last) != (first, last - 1):
-                    raise ArtifactError(
+                    raise UnlistedError(
                         f"job {ref}: this server neither lists the members of an archive nor sends parts"
                         " of it; download the whole archive instead"
                     )

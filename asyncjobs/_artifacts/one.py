@@ -62,7 +62,7 @@ async def settle_job(run: Run, target: str, ref: JobRef, job: Job) -> None:
     try:
         path = run.place_for(ref, job)
         if options.members:
-            await sync_members(run, target, ref, path, size)
+            await sync_members(run, target, ref, path, job_source(run.api, ref, job), size)
             return
         source = job_source(run.api, ref, job, file_type=options.file_type)
     except _FATAL:

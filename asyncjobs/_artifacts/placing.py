@@ -6,11 +6,13 @@ there by somebody else, and is never replaced unless it is the very same.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import attrs
 
 from asyncjobs._artifacts.meter import Meter
 from asyncjobs._artifacts.run import Run
-from asyncjobs._artifacts.transfer import Source, fetch_whole
+from asyncjobs._artifacts.transfer import Fetched, Source, fetch_whole
 from asyncjobs._models import JobRef
 from asyncjobs._storage import FileRow, Folder
 
@@ -31,8 +33,12 @@ class Place:
     member: str = ""
 
 
+Fetch = Callable[[Folder, str], Awaitable[Fetched]]
+"""Brings a whole, verified file to a folder, beside the name that it will get."""
+
+
 async def fetch_and_place(
-    run: Run, place: Place, folder: Folder, name: str, known: FileRow | None
+    run: Run, place: Place, folder: Folder, name: str, known: FileRow | None, fetch: Fetch | None = None
 ) -> FileRow:
     """Fetch a file and give it its name.
 
@@ -42,6 +48,7 @@ async def fetch_and_place(
         folder: The open folder of it.
         name: Its name there.
         known: The row of an earlier run for the path.
+        fetch: Where it comes from, when that is not the place's own source.
 
     Raises:
         DiskFullError: It does not fit.
@@ -53,10 +60,7 @@ async def fetch_and_place(
     fsync = run.options.fsync
     reserved = await run.reserve(place.size)
     try:
-        meter = Meter(run.bandwidth, place.ref, run.root.path / place.path, run.progress, run.count_wire)
-        fetched = await fetch_whole(
-            run.api, folder, name, place.source, meter, fsync=fsync, check_crcs=run.options.verify_members
-        )
+        fetched = await (_from_source(run, place, folder, name) if fetch is None else fetch(folder, name))
         try:
             await run.check_replaceable(folder, name, known, fetched.sha256)
             facts = await folder.facts(fetched.part.data_name)
@@ -85,3 +89,16 @@ async def fetch_and_place(
     row = attrs.evolve(row, complete=True)
     await run.root.ledger.put(row)
     return row
+
+
+async def _from_source(run: Run, place: Place, folder: Folder, name: str) -> Fetched:
+    meter = Meter(run.bandwidth, place.ref, run.root.path / place.path, run.progress, run.count_wire)
+    return await fetch_whole(
+        run.api,
+        folder,
+        name,
+        place.source,
+        meter,
+        fsync=run.options.fsync,
+        check_crcs=run.options.verify_members,
+    )

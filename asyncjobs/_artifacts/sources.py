@@ -118,6 +118,11 @@ def missing(ref: JobRef, reason: str) -> ArtifactMissingError:
     return ArtifactMissingError(f"job {ref}: nothing to download, {WHY_NOT[reason]}", reason=reason)
 
 
+def not_in_archive(ref: JobRef, member: str) -> NotFoundError:
+    """The error of a server for a file that is not in an archive, when the archive itself had to say so."""
+    return NotFoundError(f"404 {member!r} is not in the archive of job {ref}", status=404)
+
+
 async def resolve_ref(api: Api, project: int | str, ref: str, job_name: str) -> tuple[JobRef, Job] | None:
     """Find the job whose archive a branch or tag stands for, by GitLab's own rule.
 

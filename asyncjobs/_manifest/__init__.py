@@ -30,6 +30,7 @@ from asyncjobs._manifest.extraction import (
     PlannedMember,
     check_members,
     plan_extraction,
+    plan_members,
     unpack,
 )
 from asyncjobs._manifest.lockfile import LockedFile, dump_lock, load_lock
@@ -83,6 +84,7 @@ __all__ = [
     "missing_reason",
     "parse_content_range",
     "plan_extraction",
+    "plan_members",
     "plan_prune",
     "recognise",
     "remote_size",

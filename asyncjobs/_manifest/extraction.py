@@ -11,7 +11,7 @@ from __future__ import annotations
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -80,6 +80,45 @@ def plan_extraction(read_at: ReadAt, size: int, limits: ExtractLimits | None = N
         planned.append(_plan(member, parts, _data_offset(read_at, member)))
     _check_layout(read_at, members, planned, end)
     return ExtractionPlan(tuple(planned), total)
+
+
+def plan_members(
+    read_at: ReadAt, size: int, wanted: Callable[[str], bool], limits: ExtractLimits | None = None
+) -> tuple[PlannedMember, ...]:
+    """Check and plan some files of a zip, by the same rules; a link elsewhere in it is nobody's concern.
+
+    Args:
+        read_at: Reads the file.
+        size: Bytes of the file.
+        wanted: Chooses files by their names; it is not asked about folders.
+        limits: None for the defaults of `ExtractLimits`; they count for what is chosen.
+
+    Raises:
+        IntegrityError: The zip is cut or damaged.
+        UnsafeArchiveError: A chosen file must not be unpacked; the message names it and the rule.
+    """
+    limits = limits or ExtractLimits()
+    end = check_zip(read_at, size)
+    chosen = [each for each in iter_members(read_at, end) if not each.is_folder and wanted(each.name)]
+    if len(chosen) > limits.members:
+        raise UnsafeArchiveError(f"{len(chosen)} members, more than {limits.members}")
+    total = sum(each.size for each in chosen)
+    if total > limits.total_bytes:
+        raise UnsafeArchiveError(f"they would unpack to {total} bytes, more than {limits.total_bytes}")
+    planned = []
+    names = _Names()
+    position = 0
+    for member in sorted(chosen, key=lambda each: each.header_offset):
+        parts = _check_central(member, limits)
+        names.add(parts, is_folder=False)
+        plan = _plan(member, parts, _data_offset(read_at, member))
+        if member.header_offset < position:
+            raise _unsafe(member, "it overlaps another member")
+        position = plan.data_offset + plan.compressed
+        if position > end.directory_offset:
+            raise _unsafe(member, "it reaches into the directory")
+        planned.append(plan)
+    return tuple(planned)
 
 
 def _check_central(member: Member, limits: ExtractLimits) -> tuple[str, ...]:

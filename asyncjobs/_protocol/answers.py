@@ -199,9 +199,18 @@ def response_error(
         request_id=request_id(headers),
         retry_after=facts.reset_in if facts.retry_after is None and status == 429 else facts.retry_after,
         from_storage=from_storage,
+        no_route=status == 404 and not from_storage and _means_no_route(body),
         method=method,
         url=url,
     )
+
+
+def _means_no_route(body: bytes) -> bool:
+    """Whether a 404 is for the path itself (lib/api/api.rb); for a thing it is a `message`, or plain text."""
+    try:
+        return bool(msgspec.json.decode(body) == {"error": "404 Not Found"})
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return False
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:

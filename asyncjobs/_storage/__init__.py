@@ -6,7 +6,7 @@ is; what it should judge it is given as a function.
 
 from asyncjobs._storage.hops import Hops, joined
 from asyncjobs._storage.ledger import UNFINISHED, FileRow, Ledger, TreeRow
-from asyncjobs._storage.parts import GATHER_BYTES, Part, claim_part, sweep_beside
+from asyncjobs._storage.parts import GATHER_BYTES, Part, claim_part, drop_part, sweep_beside
 from asyncjobs._storage.roots import Root
 from asyncjobs._storage.seam import BlockingFolder, FileFacts, Files, Folder, ReadAt, Writer
 from asyncjobs._storage.storage import Storage
@@ -28,6 +28,7 @@ __all__ = [
     "TreeRow",
     "Writer",
     "claim_part",
+    "drop_part",
     "joined",
     "sweep_beside",
 ]

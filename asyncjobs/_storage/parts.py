@@ -359,6 +359,22 @@ async def sweep_beside(folder: Folder, name: str, *, before_ns: int) -> None:
             await folder.remove(each)
 
 
+async def drop_part(folder: Folder, name: str, *, sync: bool) -> None:
+    """Delete what an earlier run left of the target *name*, when nobody will want it any more.
+
+    Raises:
+        DestinationError: The disk refused.
+    """
+    found = await _read_record(folder, name)
+    if found is None or not await _claimable(folder, found):
+        return
+    for each in (found.data, found.following, _record_name(name)):
+        if each:
+            await folder.remove(each)
+    if sync:
+        await folder.sync()
+
+
 async def _take_over(data: str, folder: Folder, name: str, found: PartRecord) -> Part | None:
     old = found.data
     if await folder.facts(old) is None and found.following:
