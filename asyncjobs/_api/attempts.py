@@ -14,6 +14,7 @@ from asyncjobs._errors import (
     ExchangeError,
     OutcomeUnknownError,
     OutcomeUnknownServerError,
+    OutcomeUnreadableError,
     ResponseError,
 )
 from asyncjobs._models.calls import EndpointClass, Kind
@@ -114,9 +115,13 @@ class Attempts:
 
     def _unknown(self, error: AsyncJobsError) -> AsyncJobsError:
         assert isinstance(error, ExchangeError)
-        reason = f"{self._call}: it may or may not have happened ({error.reason}); look before trying again"
+        what = "it may or may not have happened"
+        if isinstance(error, ResponseError) and error.status < 300:
+            what = f"answered {error.status}, so most likely it was done, but the answer cannot be read"
+        reason = f"{self._call}: {what} ({error.reason}); look before trying again, with get_job"
         if isinstance(error, ResponseError):
-            return OutcomeUnknownServerError(
+            unknown = OutcomeUnreadableError if error.status < 300 else OutcomeUnknownServerError
+            return unknown(
                 reason,
                 status=error.status,
                 message=error.message,

@@ -55,6 +55,8 @@ T = TypeVar("T")
 
 Accept = tuple[tuple[str, str], ...]
 
+CHANGES: Final = frozenset({Kind.WRITE, Kind.ONCE})
+"""Calls after which the server is not what it was before."""
 GOOD: Final = frozenset({200, 201, 202, 204})
 ACCEPT_JSON: Final = (("Accept", "application/json"), ("Accept-Encoding", "gzip"))
 ACCEPT_TEXT: Final = (("Accept", "text/plain, */*;q=0.1"), ("Accept-Encoding", "gzip"))
@@ -114,18 +116,23 @@ class Exchange:
         Raises:
             RequestError: No usable answer.
             ResponseError: Another answer than asked for, `BadResponseError` for a wrong body.
+            OutcomeUnknownError: Of a call that changes something; `OutcomeUnreadableError` when success
+                was answered and the rest cannot be read.
 
         Cancellation: whether a request was executed is unknown; nothing is kept.
         """
         attempts = self.attempts(request.kind, request.endpoint, call=request.call)
         while True:
-            data = b""
+            data, body = b"", None
             try:
                 async with self.open(request, lane=lane, attempt=attempts.number) as body:
-                    data = await body.read(MAX_JSON_BYTES)
+                    if request.method != "DELETE":  # whose status says it all, whatever comes behind it
+                        data = await body.read(MAX_JSON_BYTES)
                 return await self._decoded(data, read, body), dict(body.headers)
             except (RequestError, ResponseError) as error:
-                failure = error
+                failure: RequestError | ResponseError = error
+            if body is not None and isinstance(failure, RequestError) and request.kind in CHANGES:
+                failure = self._unreadable(failure.reason, body)
             del data  # an answer may repeat secrets, and tracebacks with locals are common in reports
             await attempts.failed(failure)
 
@@ -144,7 +151,10 @@ class Exchange:
         if cut:
             # Only the content can tell that a body without framing was cut, and this one does.
             raise TruncatedBodyError(reason, method=body.method, url=body.url)
-        raise BadResponseError(
+        raise self._unreadable(reason, body)
+
+    def _unreadable(self, reason: str, body: Body) -> BadResponseError:
+        return BadResponseError(
             reason,
             status=body.status,
             request_id=self._request_id(body.headers),
@@ -303,7 +313,7 @@ class Exchange:
             async with self._lifetime.wait():
                 return await self._transport.send(hop)
         except ClosedError:
-            if request.kind not in {Kind.WRITE, Kind.ONCE}:
+            if request.kind not in CHANGES:
                 raise
         # "Closed" would say that nothing happened, and that is not known any more.
         raise ProtocolError("the client was closed before an answer came", method=hop.method, url=hop.shown)
@@ -330,7 +340,7 @@ class Exchange:
             headers=headers,
             body=request.body,
             lane=lane,
-            fresh=request.kind in {Kind.WRITE, Kind.ONCE},
+            fresh=request.kind in CHANGES,
             trusted=trusted,
         )
 

@@ -77,7 +77,9 @@ def judge(kind: Kind, error: AsyncJobsError) -> Verdict:
     if error.status == 503 and error.retry_after is not None:
         return Verdict.THROTTLED
     if changes:
-        return Verdict.UNKNOWN if error.status in UNKNOWN_STATUSES else Verdict.NEVER
+        # A 2xx is an error when its body cannot be read; what was asked for was most likely done.
+        open_ = error.status in UNKNOWN_STATUSES or 200 <= error.status < 300
+        return Verdict.UNKNOWN if open_ else Verdict.NEVER
     return Verdict.TRANSIENT if error.status in RETRIED_STATUSES else Verdict.NEVER
 
 

@@ -12,6 +12,7 @@ from asyncjobs import _errors
 from asyncjobs._errors import (
     ArtifactMissingError,
     AsyncJobsError,
+    BadResponseError,
     ConfigurationError,
     ConnectError,
     ConnectTimeout,
@@ -20,6 +21,7 @@ from asyncjobs._errors import (
     NotFoundError,
     OutcomeUnknownError,
     OutcomeUnknownServerError,
+    OutcomeUnreadableError,
     RateLimitedError,
     RequestTimeout,
     ResponseError,
@@ -103,6 +105,8 @@ def test_what_can_be_caught_together() -> None:
     assert issubclass(ConnectTimeout, RequestTimeout)
     assert issubclass(OutcomeUnknownServerError, OutcomeUnknownError)
     assert issubclass(OutcomeUnknownServerError, ServerError)
+    assert issubclass(OutcomeUnreadableError, OutcomeUnknownError)
+    assert issubclass(OutcomeUnreadableError, BadResponseError)
     assert issubclass(ConfigurationError, ValueError)
     assert issubclass(FanOutError, ExceptionGroup)
 

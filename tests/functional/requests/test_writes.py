@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from asyncjobs import Client, ConflictError, OutcomeUnknownError, ServerError, Timeouts
-from asyncjobs._errors import ConnectError, OutcomeUnknownServerError, RateLimitedError
+from asyncjobs import (
+    BadResponseError,
+    Client,
+    ConflictError,
+    ConnectError,
+    OutcomeUnknownError,
+    OutcomeUnknownServerError,
+    OutcomeUnreadableError,
+    RateLimitedError,
+    ResponseError,
+    ServerError,
+    Timeouts,
+    TruncatedBodyError,
+)
 from asyncjobs.testing import FakeGitLab
 from tests.support.clients import lanes_are_free, open_client, until
 from tests.support.rawserver import RawServer, Received, Wire, always, http
@@ -78,11 +92,61 @@ async def test_no_answer_leaves_the_outcome_open(call: str, trouble: Callable[..
     """A connection that dies after the request was sent: one request on the server, OutcomeUnknownError."""
     async with RawServer(trouble) as server, open_client(server.url) as client:
         if call.startswith("delete") and trouble is cut:
-            return  # the body of a delete says nothing that is needed
+            await CALLS[call](client)  # what stands behind the status of a delete is not needed
+            return
         with pytest.raises(OutcomeUnknownError, match="look before trying again"):
             await CALLS[call](client)
         assert len(server.requests) == 1
         assert lanes_are_free(client)
+
+
+UNREADABLE = {
+    "a login page": http(200, b"<!DOCTYPE html><title>Sign in</title>", {"Content-Type": "text/html"}),
+    "nothing": http(201, b""),
+    "no content": http(204),
+    "another shape": http(201, []),
+    "no JSON": http(201, b'{"id": 9, "name": '),
+    "no gzip": http(201, b"plain", {"Content-Encoding": "gzip"}),
+    "cut gzip": http(201, gzip.compress(json.dumps(JOB).encode())[:-9], {"Content-Encoding": "gzip"}),
+    "another encoding": http(201, b"x", {"Content-Encoding": "br"}),
+    "cut": http(201, JOB)[:-10],
+    "cut, without a length": http(201, JOB, framed=False)[:-10],
+    "transformed by a proxy": http(203, JOB),
+}
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+@pytest.mark.parametrize("call", CALLS)
+async def test_success_that_cannot_be_read_was_most_likely_done(call: str, body: str) -> None:
+    """A 2xx to a write says that it happened: not sent again, and not told as a plain failure."""
+    async with (
+        RawServer(always(UNREADABLE[body], then="fin")) as server,
+        open_client(server.url) as client,
+    ):
+        if call.startswith("delete") and not body.startswith("transformed"):
+            await CALLS[call](client)
+        else:
+            with pytest.raises(OutcomeUnreadableError, match="most likely it was done") as caught:
+                await CALLS[call](client)
+            assert isinstance(caught.value, OutcomeUnknownError)
+            assert isinstance(caught.value, BadResponseError)
+            assert str(caught.value.status) in str(caught.value)
+            assert caught.value.status in {200, 201, 203, 204}
+            assert "look before trying again, with get_job" in str(caught.value)
+            assert "group/app" in caught.value.reason
+        assert len(server.requests) == 1
+        assert lanes_are_free(client)
+
+
+async def test_a_read_that_cannot_be_read_is_no_doubt() -> None:
+    """Of a read the same bodies stay what they are: wrong ones final, cut ones tried again."""
+    for name, answer in UNREADABLE.items():
+        async with RawServer(always(answer, then="fin")) as server, open_client(server.url) as client:
+            with pytest.raises((BadResponseError, TruncatedBodyError, ResponseError)) as caught:
+                await client.get_job(3, 8)
+            assert not isinstance(caught.value, OutcomeUnknownError)
+            again = isinstance(caught.value, TruncatedBodyError)
+            assert (len(server.requests) > 1) == again == name.startswith("cut")
 
 
 @pytest.mark.parametrize("call", CALLS)
