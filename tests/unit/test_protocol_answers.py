@@ -168,6 +168,31 @@ def test_every_error_body(status: int, kind: str, body: str, cls: type[ResponseE
     assert (type(again), str(again), vars(again)) == (cls, text, vars(error))
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "from_storage", "expected"),
+    [
+        (404, b'{"error":"404 Not Found"}', False, True),
+        (404, b'{"error": "404 Not Found"}\n', False, True),
+        (404, b'{"error":"404 Not Found"}', True, False),
+        (400, b'{"error":"404 Not Found"}', False, False),
+        (404, b'{"message":"404 Not Found"}', False, False),
+        (404, b'{"message":"404 Not found"}', False, False),
+        (404, b'{"error":"404 Not Found","message":"404 Not Found"}', False, False),
+        (404, b'{"error":"job is missing"}', False, False),
+        (404, b"404 page not found\n", False, False),
+        (404, b'"404 Not Found"', False, False),
+        (404, b"404 Not Found", False, False),
+        (404, b"[" * 100_000, False, False),
+        (404, b"\xff\xfe", False, False),
+        (404, b"", False, False),
+    ],
+)
+def test_only_one_404_is_for_the_path(status: int, body: bytes, from_storage: bool, expected: bool) -> None:
+    """GitLab says that it has no such endpoint in one way; nothing that is missing is taken for that."""
+    error = response_error(status, {}, body, method="GET", url="u", now=NOW, from_storage=from_storage)
+    assert error.no_route is expected
+
+
 @pytest.mark.parametrize("status", range(100, 600))
 def test_every_status_has_a_class(status: int) -> None:
     """Whatever the status, there is one class for it; 5xx are all the server's."""

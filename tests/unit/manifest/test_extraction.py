@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import random
 import shutil
+import stat
 import subprocess
 import sys
 import sysconfig
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from asyncjobs._manifest import (
     ReadAt,
     check_members,
     check_zip,
+    collision_key,
     plan_extraction,
+    plan_members,
     unpack,
 )
 from asyncjobs._options import ExtractLimits
@@ -236,3 +240,83 @@ def test_modes_become_plain_or_executable() -> None:
     raw = build([Entry(name=b"run", mode=0o100777), Entry(name=b"data", mode=0o100666)])
     plan = plan_extraction(reader(raw), len(raw))
     assert [(each.parts, each.executable) for each in plan.members] == [(("run",), True), (("data",), False)]
+
+
+# -- some files of an archive -----------------------------------------------------------------------------
+
+
+def pick(raw: bytes, *names: str, limits: ExtractLimits | None = None) -> dict[str, bytes]:
+    """The files of these names, or the error that refuses them."""
+    limits = limits or ExtractLimits()
+    meter = Meter(limits)
+    planned = plan_members(reader(raw), len(raw), lambda name: name in names, limits)
+    return {"/".join(each.parts): b"".join(unpack(reader(raw), each, meter)) for each in planned}
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b/c", "b/d", "e/f/g"]), st.binary(max_size=300)), st.data())
+def test_some_files_are_those_of_the_whole(files: dict[str, bytes], data: st.DataObject) -> None:
+    """Whatever is chosen has the bytes that unpacking all would give it; what is not there is not made up."""
+    raw = honest(files)
+    names = data.draw(st.sets(st.sampled_from(["a", "b/c", "b/d", "e/f/g", "b", "b/"])))
+    assert pick(raw, *names) == {name: each for name, each in files.items() if name in names}
+    assert unpack_all(raw) == files
+
+
+@pytest.mark.parametrize(("label", "raw"), corpus(), ids=[label for label, _ in corpus()])
+def test_a_hostile_zip_gives_up_only_what_it_says(label: str, raw: bytes) -> None:
+    """Out of a hostile archive comes an error, or a file under a harmless name, within the limits."""
+    try:
+        found = plan_members(reader(raw), len(raw), lambda _: True)
+        meter = Meter(ExtractLimits())
+        for member in found:
+            assert not member.is_folder
+            assert not {"", ".", ".."} & set(member.parts)
+            assert sum(len(piece) for piece in unpack(reader(raw), member, meter)) == member.size
+    except (IntegrityError, UnsafeArchiveError):
+        return
+    keys = [collision_key("/".join(each.parts)) for each in found]
+    assert len(keys) == len(set(keys))
+    spans = sorted(
+        (each.data_offset, each.data_offset + each.compressed) for each in found if each.compressed
+    )
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+def test_a_hostile_neighbour_is_nobodys_concern() -> None:
+    """A link or a climbing name elsewhere does not keep a harmless file back; chosen themselves they do."""
+    raw = build(
+        [
+            Entry(name=b"../evil", data=b"x"),
+            Entry(name=b"link", data=b"/etc/passwd", mode=stat.S_IFLNK | 0o777),
+            Entry(name=b"good", data=b"fine"),
+        ]
+    )
+    assert pick(raw, "good") == {"good": b"fine"}
+    for name in ("../evil", "link"):
+        with pytest.raises(UnsafeArchiveError):
+            pick(raw, "good", name)
+
+
+@pytest.mark.parametrize(
+    ("limits", "names"),
+    [
+        (ExtractLimits(members=1), ("a", "b")),
+        (ExtractLimits(total_bytes=19), ("a", "b")),
+        (ExtractLimits(member_bytes=9), ("a",)),
+        (ExtractLimits(path_bytes=2), ("long",)),
+    ],
+)
+def test_limits_count_for_what_is_chosen(limits: ExtractLimits, names: tuple[str, ...]) -> None:
+    """A limit that is passed refuses the choice; the rest of the archive does not count."""
+    raw = honest({"a": bytes(10), "b": bytes(10), "long": b"x", "other": bytes(5000)})
+    with pytest.raises(UnsafeArchiveError):
+        pick(raw, *names, limits=limits)
+    assert pick(raw, *names).keys() == set(names)
+
+
+def test_two_files_of_one_name_are_refused_when_chosen() -> None:
+    """Readers differ on which of the two they show, so neither is shown."""
+    raw = build([Entry(name=b"m", data=b"1"), Entry(name=b"m", data=b"2"), Entry(name=b"n", data=b"3")])
+    with pytest.raises(UnsafeArchiveError, match="twice"):
+        pick(raw, "m")
+    assert pick(raw, "n") == {"n": b"3"}

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncjobs._errors import DestinationError, DiskFullError
-from asyncjobs._storage import GATHER_BYTES, Folder, Hops, Part, claim_part, sweep_beside
+from asyncjobs._storage import GATHER_BYTES, Folder, Hops, Part, claim_part, drop_part, sweep_beside
 from asyncjobs._storage.files import DiskFiles, DiskWriter
 from asyncjobs._storage.owners import is_dead, whoami
 from asyncjobs._storage.parts import PartRecord
@@ -362,5 +362,22 @@ async def test_what_a_crash_left_beside_a_target_goes_when_it_is_old(tmp_path: P
     await alone.discard()
     await alive.discard()
     assert listing(tmp_path) == sorted(others + (left if age == "young" else []))
+    await folder.close()
+    hops.close()
+
+
+async def test_what_nobody_wants_any_more_is_dropped(tmp_path: Path) -> None:
+    """A partial file that was released goes with its record; one that is being written stays."""
+    hops, folder = await opened(tmp_path)
+    part = await claim_part(folder, "a.zip", "key")
+    await part.note('"v1"', 100)
+    await fill(part, b"half")
+    await drop_part(folder, "a.zip", sync=False)
+    assert part.data_name in listing(tmp_path)
+    await part.release()
+    assert len(listing(tmp_path)) == 2
+    await drop_part(folder, "a.zip", sync=True)
+    await drop_part(folder, "a.zip", sync=True)
+    assert listing(tmp_path) == []
     await folder.close()
     hops.close()
