@@ -146,10 +146,14 @@ class Budget:
             # Date has whole seconds: on average the true time is half a second later.
             self._epoch_offset = server_time + 0.5 - self._clock.monotonic()
 
+    def heard(self, endpoint: EndpointClass, passage: Passage) -> None:
+        """The API answered: what it says about limits from now on has this request in its count."""
+        self._gates[endpoint].heard(passage)
+
     def observe(self, endpoint: EndpointClass, facts: RateFacts, *, good: bool) -> None:
         """Learn from the headers of an answer of the API."""
         now = self._clock.monotonic()
-        under_way = sum(gate.on_the_wire for gate in self._gates.values()) - 1
+        under_way = sum(gate.unheard for gate in self._gates.values())
         self._server.observe(now, remaining=facts.remaining, reset_in=facts.reset_in, under_way=under_way)
         if good and facts.remaining == 0 and facts.reset_in is not None:
             self.close(endpoint, facts.reset_in + self._chance.random() * _JITTER_SECONDS)

@@ -239,7 +239,7 @@ class Exchange:
         ratio_limit: bool,
     ) -> AsyncIterator[Body]:
         try:
-            async with await self._follow(request, token, lane, attempt, accept) as reply:
+            async with await self._follow(request, token, passage, lane, attempt, accept) as reply:
                 hop = reply.hop
                 if not (reply.status == 429 or (reply.status == 503 and "retry-after" in reply.headers)):
                     self.budget.answered(request.endpoint, passage)
@@ -273,6 +273,7 @@ class Exchange:
         self,
         request: Request,
         token: Secret | None,
+        passage: Passage,
         lane: Lane,
         attempt: int,
         accept: Accept,
@@ -299,6 +300,7 @@ class Exchange:
                 told = (hop.method, hop.shown, reply.status, seconds, attempt)
                 logger.debug("%s %s -> %d in %.3f s (attempt %d)", *told)
             if hop.trusted:
+                self.budget.heard(request.endpoint, passage)
                 self._learn(request, reply)
             if reply.status not in FOLLOWED:
                 return reply

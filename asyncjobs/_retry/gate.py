@@ -19,11 +19,13 @@ _PAUSE_SECONDS: Final = 1.0
 class Passage:
     """One permission to send, granted by `Gate.ask`. It is the one passage and equals no other."""
 
-    __slots__ = ("closings",)
+    __slots__ = ("closings", "is_heard")
 
     def __init__(self, closings: int) -> None:
         self.closings = closings
         """How often the gate had closed when it was granted."""
+        self.is_heard = False
+        """The server has spoken of it, so it is in the server's count."""
 
 
 class Gate:
@@ -38,6 +40,8 @@ class Gate:
         """Passages granted and not ended."""
         self.on_the_wire = 0
         """Those among them that were really sent; the others wait for a slot."""
+        self.unheard = 0
+        """Those among these of which the server has said nothing yet; the others are bodies on their way."""
         self.closings = 0
         self._closed_until: float | None = None
         self._probe: Passage | None = None
@@ -83,6 +87,13 @@ class Gate:
     def sent(self) -> None:
         """A granted passage goes onto the wire; it ends with `leave`."""
         self.on_the_wire += 1
+        self.unheard += 1
+
+    def heard(self, passage: Passage) -> None:
+        """The headers of some answer to it are here, be it a redirect or a refusal."""
+        if not passage.is_heard:
+            passage.is_heard = True
+            self.unheard -= 1
 
     def give_back(self, passage: Passage) -> None:
         """A granted passage was not used: nothing was sent."""
@@ -99,6 +110,7 @@ class Gate:
 
     def leave(self, now: float, passage: Passage) -> None:
         """A passage ended. A probe that was not `answered` before broke off, or was refused."""
+        self.heard(passage)
         self.in_flight -= 1
         self.on_the_wire -= 1
         if passage is self._probe:

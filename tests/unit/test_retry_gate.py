@@ -238,6 +238,7 @@ class GateMachine(RuleBasedStateMachine):
         """The headers of a good answer come, perhaps with the end of its body."""
         passage = self.sent[which % len(self.sent)]
         closed = not self.gate.is_open
+        self.gate.heard(passage)
         self.gate.answered(self.now, passage)
         if closed and self.gate.is_open:
             assert self.sent_at[passage] >= self.closed_at, "only a later request tells that it is over"
@@ -264,6 +265,7 @@ class GateMachine(RuleBasedStateMachine):
         """The gate knows how many are inside."""
         assert self.gate.in_flight == len(self.unsent) + len(self.sent)
         assert self.gate.on_the_wire == len(self.sent)
+        assert self.gate.unheard == sum(not passage.is_heard for passage in self.sent)
 
     @invariant()
     def one_request_a_second_while_closed(self) -> None:

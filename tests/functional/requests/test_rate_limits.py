@@ -8,9 +8,9 @@ from email.utils import formatdate
 
 import pytest
 
-from asyncjobs import Limits, RateLimitedError, RetryPolicy
+from asyncjobs import JobRef, Limits, RateLimitedError, RetryPolicy
 from asyncjobs.testing import FakeGitLab
-from tests.support.clients import START_EPOCH, lanes_are_free, open_client, until
+from tests.support.clients import START_EPOCH, lanes_are_free, open_client, read_archive, until
 from tests.support.rawserver import RawServer, Received, Wire, http
 
 JOB = {"id": 8, "name": "test", "status": "success"}
@@ -274,6 +274,53 @@ async def test_the_servers_window_is_kept_without_a_single_429() -> None:
         assert len(gitlab.requests) == 250
         minutes = {int(request.time // 60) for request in gitlab.requests}
         assert len(minutes) == 3
+
+
+async def test_a_body_on_its_way_is_in_the_servers_count() -> None:
+    """Downloads that were answered are not taken off what is left: a few left are a few more requests."""
+    stop = asyncio.Event()
+
+    async def script(request: Received, wire: Wire) -> None:
+        left = {"RateLimit-Remaining": "6", "RateLimit-Reset": str(int(epoch()) + 50)}
+        if request.target.endswith("/artifacts"):
+            await wire.write(answer(200, bytes(1000), left)[:-500])
+            await stop.wait()
+        await wire.write(answer(200, JOB, left))
+
+    async with RawServer(script) as server, open_client(server.url) as client:
+        downloads = [asyncio.create_task(read_archive(client, JobRef(3, n))) for n in range(1, 9)]
+        await until(lambda: client.statistics().received_bytes == 8 * 500)
+        began = now()
+        assert (await client.get_job(3, 8)).id == 8
+        assert client.statistics().rate_limit_remaining == 6
+        assert (await client.get_job(3, 9)).id == 8
+        assert now() == began
+        for download in downloads:
+            download.cancel()
+        await asyncio.gather(*downloads, return_exceptions=True)
+        assert lanes_are_free(client)
+
+
+@pytest.mark.parametrize(("limit", "most"), [(60, 32 + 40 - 60), (100, 0)])
+async def test_what_is_forgotten_with_a_window_costs_little(limit: int, most: int) -> None:
+    """A burst after a pause is met unprepared: at most what the slots hold goes in vain; nothing fails."""
+    async with FakeGitLab(throttle_limit=limit) as gitlab:
+        gitlab.settings.latency = 0.2
+        job = gitlab.add_project("group/app").add_pipeline().add_job("a")
+        async with open_client(gitlab.url, private_token=gitlab.token, clock=gitlab.clock) as client:
+            await client.get_job("group/app", job.id)
+            await asyncio.sleep(70.0)
+            calls = [
+                call
+                for _ in range(40)
+                for call in (
+                    client.get_job("group/app", job.id),
+                    client.get_project("group/app"),
+                    client.get_trace("group/app", job.id),
+                )
+            ]
+            await asyncio.gather(*calls)
+        assert gitlab.requests.count(status=429) <= most
 
 
 async def test_a_throttle_that_is_met_unprepared() -> None:
