@@ -318,4 +318,9 @@ def _proxies(proxy: str | None) -> Proxies:
     if proxy is not None:
         return Proxies(fixed=parse_proxy(proxy))
     by_scheme, excepted = proxy_variables(os.environ)
-    return Proxies(by_scheme={each: parse_proxy(url) for each, url in by_scheme.items()}, no_proxy=excepted)
+    return Proxies(
+        by_scheme={
+            each: parse_proxy(url, what=f"{each}_proxy in the environment") for each, url in by_scheme.items()
+        },
+        no_proxy=excepted,
+    )

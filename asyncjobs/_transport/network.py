@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from base64 import b64encode
@@ -60,20 +61,32 @@ class Proxy:
     """What the proxy is told about who asks; never for the server behind it."""
 
 
-def parse_proxy(url: str) -> Proxy:
-    """Split user and password off a proxy's URL.
+def parse_proxy(url: str, *, what: str = "the proxy") -> Proxy:
+    """Split user and password off a proxy's URL. `host:port` alone, as curl takes it, is an http proxy.
+
+    Args:
+        url: The text of an option or a variable.
+        what: Its name, for the message.
 
     Raises:
         ConfigurationError: Not an http or https URL; the message does not repeat it.
     """
-    text = url if "://" in url else f"http://{url}"
     try:
-        parts = urlsplit(text)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        usable = (
+            parts.scheme in {"http", "https"}
+            and re.fullmatch(r"[\w.:-]+", parts.hostname or "") is not None
+            and parts.port != 0
+            # Without a scheme any word would pass as the name of a host.
+            and ("://" in url or parts.port is not None)
+            and url.isprintable()
+        )
+    except (TypeError, ValueError):
         usable = False
     if not usable:
-        raise ConfigurationError("the proxy must be an http:// or https:// URL")
+        raise ConfigurationError(
+            f"{what} must be an http:// or https:// URL, such as http://proxy.example:3128"
+        )
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path="", query="", fragment=""))
     if parts.username is None:
         return Proxy(bare)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ssl
+from typing import Any
 
 import aiohttp
 import pytest
@@ -120,11 +121,28 @@ def test_a_proxy_without_its_password(url: str, bare: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "socks5://proxy:1080", "http://", f"http://user:{CANARY}@", "http://proxy:0", "http://proxy:x"],
+    [
+        "",
+        "x",
+        "proxy",
+        f"user:{CANARY}@proxy",
+        f"{CANARY} proxy:80",
+        "http://pro xy:3128",
+        "http://pro\nxy:3128",
+        "socks5://proxy:1080",
+        "http://",
+        f"http://user:{CANARY}@",
+        "http://proxy:0",
+        "http://proxy:x",
+        "http://proxy:99999",
+        "3128",
+        3128,
+        b"http://proxy:3128",
+    ],
 )
-def test_what_is_no_proxy(url: str) -> None:
-    """What cannot be used as a proxy is refused and not repeated."""
-    with pytest.raises(ConfigurationError, match="proxy must be") as caught:
+def test_what_is_no_proxy(url: Any) -> None:
+    """What cannot be used as a proxy is refused in one line, and not repeated."""
+    with pytest.raises(ConfigurationError, match=r"^the proxy must be an http:// or .*$") as caught:
         parse_proxy(url)
     assert CANARY not in str(caught.value)
 
