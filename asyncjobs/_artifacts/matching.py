@@ -32,7 +32,7 @@ from asyncjobs._errors import (
 )
 from asyncjobs._manifest import Action, check_member, collision_key, folder_beside
 from asyncjobs._models import ArtifactEntry, ArtifactOutcome, JobRef
-from asyncjobs._storage import Folder, TreeRow, drop_part
+from asyncjobs._storage import UNFINISHED, Folder, TreeRow, drop_part
 
 
 @attrs.define
@@ -45,6 +45,8 @@ class _Supply:
     """Of the archive, if it were kept."""
     source: Source
     size: int | None
+    before: TreeRow | None
+    """What an earlier run brought."""
     _stack: AsyncExitStack
     _archive: Archive | None = None
 
@@ -56,6 +58,9 @@ class _Supply:
         """
         if self._archive is None:
             run = self.run
+            if self.before is not None:
+                # Else a run that finds every file in its place would not look for what is left of it.
+                await run.root.ledger.put_tree(attrs.evolve(self.before, sha256=UNFINISHED))
             folder, name = await run.folder_of(self.path)
             assert folder is not None, "only dry runs lack a folder"
             self._stack.push_async_callback(folder.close)
@@ -82,7 +87,9 @@ class _Supply:
         folder, name = await self.run.folder_of(self.path)
         if folder is not None:
             try:
-                await drop_part(folder, name, sync=self.run.options.fsync)
+                await drop_part(folder, name)
+                if self.run.options.fsync:
+                    await folder.sync()  # or the power brings it back, when nobody looks for it any more
             finally:
                 await folder.close()
 
@@ -112,7 +119,7 @@ async def sync_members(
             run.settle("unchanged", ArtifactOutcome(ref, run.root.path / into, None))
             return
         async with AsyncExitStack() as stack:
-            supply = _Supply(run, ref, path, source, archive_size, stack)
+            supply = _Supply(run, ref, path, source, archive_size, before, stack)
             entries = await _matching(run, ref, supply)
             size = sum(each.size or 0 for each in entries)
             if not entries:

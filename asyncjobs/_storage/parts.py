@@ -359,7 +359,7 @@ async def sweep_beside(folder: Folder, name: str, *, before_ns: int) -> None:
             await folder.remove(each)
 
 
-async def drop_part(folder: Folder, name: str, *, sync: bool) -> None:
+async def drop_part(folder: Folder, name: str) -> None:
     """Delete what an earlier run left of the target *name*, when nobody will want it any more.
 
     Raises:
@@ -371,8 +371,6 @@ async def drop_part(folder: Folder, name: str, *, sync: bool) -> None:
     for each in (found.data, found.following, _record_name(name)):
         if each:
             await folder.remove(each)
-    if sync:
-        await folder.sync()
 
 
 async def _take_over(data: str, folder: Folder, name: str, found: PartRecord) -> Part | None:

@@ -372,12 +372,12 @@ async def test_what_nobody_wants_any_more_is_dropped(tmp_path: Path) -> None:
     part = await claim_part(folder, "a.zip", "key")
     await part.note('"v1"', 100)
     await fill(part, b"half")
-    await drop_part(folder, "a.zip", sync=False)
+    await drop_part(folder, "a.zip")
     assert part.data_name in listing(tmp_path)
     await part.release()
     assert len(listing(tmp_path)) == 2
-    await drop_part(folder, "a.zip", sync=True)
-    await drop_part(folder, "a.zip", sync=True)
+    await drop_part(folder, "a.zip")
+    await drop_part(folder, "a.zip")
     assert listing(tmp_path) == []
     await folder.close()
     hops.close()
