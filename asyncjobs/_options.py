@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 Scope = str | Iterable[str] | None
-"""One status, several, or None for all; a `JobStatus` is a string."""
+"""One status, several (at least one), or None for all; a `JobStatus` is a string."""
 
 PATH_FIELDS = frozenset({"project", "pipeline_id", "job_id", "job_name", "ref", "stage", "status"})
 """The names a path template may use; every value is slugged before it becomes part of a path."""
@@ -77,11 +77,24 @@ def _globs(given: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def scope_values(scope: Scope) -> tuple[str, ...]:
-    """The statuses of *scope* as plain strings, in the order given, without repeats."""
+    """The statuses of *scope* as plain strings, in the order given, without repeats; none for None.
+
+    Raises:
+        ValueError: An empty iterable. GitLab takes no scope for every scope, which is the last thing
+            that `scope=[s for s in ...]` means when nothing is left.
+    """
     if scope is None:
         return ()
     given = [scope] if isinstance(scope, str) else scope
-    return tuple(dict.fromkeys(str(each) for each in given))
+    values = tuple(dict.fromkeys(str(each) for each in given))
+    if not values:
+        raise ValueError("scope is empty: pass None for all statuses")
+    return values
+
+
+def _scope(scope: Scope) -> tuple[str, ...] | None:
+    """Read once, when the options are built: an iterator would be used up by the first target."""
+    return scope_values(scope) or None
 
 
 @attrs.frozen(kw_only=True)
@@ -169,7 +182,7 @@ class TailOptions:
     """Only jobs whose name matches this glob."""
     stage: str | None = None
     """Only jobs whose stage matches this glob."""
-    scope: Scope = None
+    scope: tuple[str, ...] | None = attrs.field(default=None, converter=_scope)
     """Only jobs that have one of these statuses when they are first seen."""
     ordered: bool = attrs.field(default=False, validator=_flag)
     """One job at a time, in the order found, instead of all merged."""
@@ -210,7 +223,7 @@ class SyncOptions:
 
     concurrency: int = attrs.field(default=8, validator=_number(least=1, whole=True))
     """Archives downloaded at once (`Limits.downloads` bounds them too)."""
-    scope: Scope = None
+    scope: tuple[str, ...] | None = attrs.field(default=None, converter=_scope)
     """Only jobs with one of these statuses; None means every finished job."""
     ref: str | None = None
     """Only jobs of this branch or tag."""

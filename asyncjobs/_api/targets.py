@@ -103,7 +103,7 @@ class Api(Endpoints):
                 yield target.project, [await self.get_job(target.project, target.job_id)]
             case PipelineRef():
                 pages = self.pipeline_job_pages(
-                    target.project, target.pipeline_id, wanted.scope, include_retried=include_retried
+                    target.project, target.pipeline_id, wanted.scope or None, include_retried=include_retried
                 )
                 async for page in pages:
                     yield target.project, wanted.among(page)
@@ -129,7 +129,7 @@ class Api(Endpoints):
         self, target: ProjectRef, wanted: JobFilter, *, include_retried: bool
     ) -> AsyncIterator[JobPage]:
         if wanted.since is None and wanted.ref is None:
-            async for page in self.project_job_pages(target.project, wanted.scope):
+            async for page in self.project_job_pages(target.project, wanted.scope or None):
                 yield target.project, wanted.among(page)
                 del page  # see `Endpoints.pages`
             return
@@ -137,7 +137,7 @@ class Api(Endpoints):
         filters = {"ref": wanted.ref, "updated_after": wanted.since}
         async for pipeline in self.iter_project_pipelines(target.project, filters):
             pages = self.pipeline_job_pages(
-                target.project, pipeline.id, wanted.scope, include_retried=include_retried
+                target.project, pipeline.id, wanted.scope or None, include_retried=include_retried
             )
             async for page in pages:
                 yield target.project, wanted.among(page)
@@ -147,7 +147,7 @@ class Api(Endpoints):
         self,
         target: Target,
         *,
-        scope: Scope = (),
+        scope: Scope = None,
         ref: str | None = None,
         name: str | None = None,
         since: datetime | None = None,

@@ -177,7 +177,7 @@ class TailStream:
 
     async def _discover(self, target: ProjectRef | GroupRef) -> None:
         """Follow the jobs of a project or group that are alive, and new ones while any job is followed."""
-        scope = self._options.scope or sorted(ALIVE)
+        scope = list(self._options.scope or sorted(ALIVE))
         newer = [] if self._options.scope else list(NEWEST_FIRST)
         waker, patience, seen = Waker(self._api.clock), Patience(), False
         self._discoverers.append(waker)

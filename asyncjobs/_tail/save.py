@@ -188,7 +188,7 @@ async def _selected(run: _Save, targets: Targets) -> AsyncIterator[tuple[Target,
     async for each in one_by_one(targets):
         target = as_target(each)
         try:
-            async for ref, job in run.api.iter_target_jobs(target, scope=run.options.scope or ()):
+            async for ref, job in run.api.iter_target_jobs(target, scope=run.options.scope):
                 if job.id not in run.seen and (isinstance(target, JobRef) or matches(job, run.options)):
                     run.seen.add(job.id)
                     yield target, ref, job

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import pickle
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -213,7 +214,6 @@ def test_intervals_fit() -> None:
         (["failed", JobStatus.RUNNING, "failed"], ("failed", "running")),
         ((status for status in ("a", "b")), ("a", "b")),
         ({"success"}, ("success",)),
-        ([], ()),
     ],
 )
 def test_scopes(scope: Any, values: tuple[str, ...]) -> None:
@@ -221,6 +221,27 @@ def test_scopes(scope: Any, values: tuple[str, ...]) -> None:
     got = scope_values(scope)
     assert got == values
     assert all(type(each) is str for each in got)
+
+
+@pytest.mark.parametrize("empty", [[], (), set(), iter([]), {}])
+def test_no_status_is_not_every_status(empty: Any) -> None:
+    """A selection that came out empty is told, at once and by name; GitLab would list every job for it."""
+    for read in (
+        scope_values,
+        lambda scope: TailOptions(scope=scope),
+        lambda scope: SyncOptions(scope=scope),
+    ):
+        with pytest.raises(ValueError, match="scope is empty: pass None for all statuses"):
+            read(empty)
+
+
+@pytest.mark.parametrize("options", [TailOptions, SyncOptions])
+def test_a_scope_is_read_once(options: Callable[..., TailOptions | SyncOptions]) -> None:
+    """An iterator among the options holds for every target, not for the first alone."""
+    built = options(scope=(status for status in ("failed", "canceled", "failed")))
+    assert (built.scope, built.scope) == (("failed", "canceled"),) * 2
+    assert options(scope="failed").scope == ("failed",)
+    assert options().scope is None
 
 
 def test_extract_limits_are_limits() -> None:

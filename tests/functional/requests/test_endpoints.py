@@ -71,6 +71,21 @@ async def test_project_jobs_by_scope(scene: Scene) -> None:
     assert scopes == ["failed", "success"]
 
 
+async def test_an_empty_scope_is_not_every_job(scene: Scene) -> None:
+    """A selection of statuses that came out empty is refused before anything is sent, by every listing."""
+    client, before = scene.client, len(scene.gitlab.requests)
+    for listing in (
+        client.iter_project_jobs(scene.path, scope=[]),
+        client.iter_pipeline_jobs(scene.path, scene.pipeline.id, scope=()),
+        client.iter_pipeline_bridges(scene.path, scene.pipeline.id, scope=set()),
+    ):
+        with pytest.raises(ValueError, match="scope is empty"):
+            await anext(aiter(listing))
+    with pytest.raises(ValueError, match="scope is empty"):
+        client.stream_jobs([scene.path], scope=[])
+    assert len(scene.gitlab.requests) == before
+
+
 async def test_pipeline_jobs(scene: Scene) -> None:
     """The jobs of a pipeline come, by id of the project as well as by path."""
     by_path = await listed(scene.client.iter_pipeline_jobs(scene.path, scene.pipeline.id))
