@@ -258,11 +258,16 @@ class FeatureMethods:
     ) -> ArtifactFile:
         """Download one file out of a job's archive; its byte count is checked, nothing is resumed.
 
+        A server without that endpoint (before GitLab 10) sends the whole archive, which is kept beside *dest*
+        until the file is taken out of it, its checksum checked.
+
         Raises:
             NotFoundError: No archive, or no such file in it.
             ValueError: A member path that is absolute or climbs.
+            UnsafeArchiveError: Out of a whole archive: a link, or more than `ExtractLimits` allow.
             IntegrityError, DestinationError: As `download_artifacts`.
 
+        Cancellation: *dest* is as it was; the bytes of a whole archive are kept for the next call.
         GitLab: https://docs.gitlab.com/api/job_artifacts/#download-a-single-artifact-file-by-job-id
         """
         return await _artifacts.download_artifact_member(

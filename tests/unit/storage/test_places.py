@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import socket
 import sqlite3
 import stat
@@ -297,5 +299,101 @@ async def test_unpacking_replaces_only_its_own(tmp_path: Path) -> None:
     await storage.remove_tree(folder, "a", ())
     await storage.remove_tree(folder, "a", ())
     assert listing(deep) == ["a.zip"]
+    await folder.close()
+    await storage.aclose()
+
+
+@pytest.mark.parametrize("kind", ["file", "link beside", "dangling link beside", "pipe", "folder"])
+async def test_what_stands_in_the_way_of_a_folder_stays(tmp_path: Path, kind: str) -> None:
+    """A file, a link or a pipe under the name is never ours to replace, even when the record has the name."""
+    storage, folder = await folder_with(tmp_path, honest({"x": b"1"}))
+    deep = tmp_path / "one" / "two" / "dest"
+    make(deep / "a", kind)
+    if kind == "folder":
+        (deep / "a" / "y").write_text("mine")
+    before = listing(deep)
+    with pytest.raises(DestinationError):
+        await unpack_zip(storage, folder, replace=("x",))
+    await storage.remove_tree(folder, "a", ("x",))
+    assert listing(deep) == before
+    await folder.close()
+    await storage.aclose()
+
+
+async def test_links_below_a_folder_lead_nowhere(tmp_path: Path) -> None:
+    """Taking a folder away deletes links in it and nothing behind them."""
+    storage, folder = await folder_with(tmp_path, honest({"d/x": b"1"}))
+    deep = tmp_path / "one" / "two" / "dest"
+    files = await unpack_zip(storage, folder)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "precious").write_text("mine")
+    (deep / "a" / "link").symlink_to(tmp_path / "outside")
+    await storage.remove_tree(folder, "a", files)
+    assert listing(deep / "a") == ["d", "link"]
+    await storage.remove_tree(folder, "a", (*files, "link"))
+    assert listing(deep) == ["a.zip"]
+    assert listing(tmp_path / "outside") == ["precious"]
+    await folder.close()
+    await storage.aclose()
+
+
+async def test_an_old_folder_comes_back_when_the_new_one_cannot_be_placed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename that fails leaves what was there, and nothing of the new one."""
+    storage, folder = await folder_with(tmp_path, honest({"x": b"1"}))
+    deep = tmp_path / "one" / "two" / "dest"
+    files = await unpack_zip(storage, folder)
+    real = os.rename
+
+    def failing(old: str, new: str, **facts: int) -> None:
+        if old.endswith(".unpacking") and new == "a":
+            raise OSError(errno.EIO, "broken")
+        real(old, new, **facts)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(DestinationError):
+        await unpack_zip(storage, folder, replace=files)
+    assert listing(deep) == ["a", "a.zip"]
+    assert tree(deep / "a") == {"x": b"1"}
+    await folder.close()
+    await storage.aclose()
+
+
+async def test_half_folders_of_a_dead_run_are_swept(tmp_path: Path) -> None:
+    """Only folders under names that we make go when a root is used again, with all that is in them."""
+    root_path = tmp_path / "root"
+    ours = [".asyncjobs-0123456789ab.unpacking", ".asyncjobs-ba9876543210.removing"]
+    others = [".asyncjobs-0123.unpacking", "asyncjobs-0123456789ab.unpacking", ".asyncjobs-0123456789ab.mine"]
+    for name in ours + others:
+        (root_path / "sub" / name / "deep").mkdir(parents=True)
+        (root_path / "sub" / name / "deep" / "file").write_text("x")
+    (root_path / "sub" / ".asyncjobs-0123456789ac.unpacking").write_text("a file")
+    storage = Storage()
+    root = await storage.open_root(root_path)
+    folder, _ = await root.parent_of("sub/a.zip", create=True)
+    assert listing(root_path / "sub") == sorted([*others, ".asyncjobs-0123456789ac.unpacking"])
+    await folder.close()
+    await root.aclose()
+    await storage.aclose()
+
+
+async def test_a_folder_of_absurd_depth_is_an_error_of_ours(tmp_path: Path) -> None:
+    """Folders nested deeper than anything that is ever unpacked are refused, and left."""
+    storage, folder = await folder_with(tmp_path, honest({"x": b"1"}))
+    deep = tmp_path / "one" / "two" / "dest"
+    current = os.open(deep, os.O_RDONLY)
+    for name in ["a"] * 510:
+        os.mkdir(name, dir_fd=current)
+        below = os.open(name, os.O_RDONLY, dir_fd=current)
+        os.close(current)
+        current = below
+    os.close(current)
+    with pytest.raises(DestinationError, match="folders deep"):
+        await unpack_zip(storage, folder, replace=("x",))
+    with pytest.raises(DestinationError, match="folders deep"):
+        await storage.remove_tree(folder, "a", ("x",))
+    assert listing(deep) == ["a", "a.zip"]
+    shutil.rmtree(deep / "a")
     await folder.close()
     await storage.aclose()
