@@ -29,6 +29,10 @@ _JITTER_SECONDS = 1.0
 _LONGEST_CLOSING_SECONDS = 3_600.0
 """GitLab's longest window is an hour; a gate shut for months by one bad header would need a restart."""
 
+_LONGEST_RESET_SECONDS = 300.0
+"""What is made of a window that ends later (`rate_facts`), and the wait that callers are ready for unless
+they say otherwise: with jitter on top every one of them would be turned away."""
+
 
 @attrs.define
 class _Counts:
@@ -156,7 +160,8 @@ class Budget:
         under_way = sum(gate.unheard for gate in self._gates.values())
         self._server.observe(now, remaining=facts.remaining, reset_in=facts.reset_in, under_way=under_way)
         if good and facts.remaining == 0 and facts.reset_in is not None:
-            self.close(endpoint, facts.reset_in + self._chance.random() * _JITTER_SECONDS)
+            wait = facts.reset_in + self._chance.random() * _JITTER_SECONDS
+            self.close(endpoint, min(wait, max(facts.reset_in, _LONGEST_RESET_SECONDS)))
 
     def sent(self, endpoint: EndpointClass, *, retry: bool) -> None:
         """Count a request."""

@@ -133,7 +133,7 @@ class Exchange:
                 failure: RequestError | ResponseError = error
             if body is not None and isinstance(failure, RequestError) and request.kind in CHANGES:
                 failure = self._unreadable(failure.reason, body)
-            del data  # an answer may repeat secrets, and tracebacks with locals are common in reports
+            del data, body  # an answer may repeat secrets, and tracebacks with locals are common in reports
             await attempts.failed(failure)
 
     async def _decoded(self, data: bytes, read: Callable[[bytes], T], body: Body) -> T:
@@ -356,7 +356,7 @@ class Exchange:
                 )
             return next_hop(hop.url, location, hops=hops, api_is_local=self._transport.api_is_local)
         except RefusedRedirect as error:
-            reason = str(error)
+            reason = self._scrub(str(error))
         raise RedirectError(
             f"{reply.status} not followed: {reason}",
             status=reply.status,

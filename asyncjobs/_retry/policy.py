@@ -170,7 +170,9 @@ def _wait(
     if asked is None:
         return backoff
     # What the server asks for is the least (RFC 9110); everybody was told the same second, hence the spread.
-    return max(backoff, asked) + chance * min(_SPREAD_SECONDS, _SPREAD_SHARE * asked)
+    wait = max(backoff, asked) + chance * min(_SPREAD_SECONDS, _SPREAD_SHARE * asked)
+    # Our own part of it must not make a wait too long that the caller is ready for.
+    return wait if policy.max_rate_limit_wait is None else min(wait, policy.max_rate_limit_wait)
 
 
 def _cost(verdict: Verdict, error: AsyncJobsError) -> float:

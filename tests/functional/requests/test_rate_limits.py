@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from email.utils import formatdate
 
@@ -97,6 +98,41 @@ async def test_a_wait_that_is_too_long_is_not_begun(value: str, body: str) -> No
             await client.get_job(3, 9)
         assert now() - began < 1.0
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seconds", ["290", "300"])
+async def test_the_longest_wait_is_still_begun(seconds: str, seed: int) -> None:
+    """Up to max_rate_limit_wait is waited, whatever our own spread adds, by who met it and by the next."""
+    times: list[float] = []
+
+    async def script(request: Received, wire: Wire) -> None:
+        times.append(now())
+        refusal = answer(429, b"Retry later", {"Retry-After": seconds})
+        await wire.write(refusal if request.number == 1 else answer(200, JOB))
+
+    async with RawServer(script) as server, open_client(server.url, chance=random.Random(seed)) as client:
+        first = asyncio.create_task(client.get_job(3, 8))
+        await until(lambda: not client.statistics().endpoints["other"].gate_open)
+        second = asyncio.create_task(client.get_job(3, 9))
+        assert [(await task).id for task in (first, second)] == [8, 8]
+    assert float(seconds) <= times[1] - times[0] <= 301.0
+
+
+async def test_a_window_that_ends_much_later() -> None:
+    """Nothing left of a window of an hour: asked again after five minutes, not refused without asking."""
+    times: list[float] = []
+
+    async def script(request: Received, wire: Wire) -> None:
+        times.append(now())
+        left = "0" if request.number == 1 else "100"
+        headers = {"RateLimit-Remaining": left, "RateLimit-Reset": str(int(epoch()) + 3_000)}
+        await wire.write(answer(200, JOB, headers))
+
+    async with RawServer(script) as server, open_client(server.url) as client:
+        await client.get_job(3, 8)
+        await client.get_job(3, 8)
+    assert 299.0 <= times[1] - times[0] <= 303.0
 
 
 async def test_one_absurd_header_does_not_shut_the_client_for_ever() -> None:
