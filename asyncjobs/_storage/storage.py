@@ -25,6 +25,7 @@ from asyncjobs._storage.unpack import (
     fresh_name,
     place,
     remove_tree,
+    same_trees,
 )
 
 M = TypeVar("M", bound=Extractable)
@@ -92,7 +93,8 @@ class Storage:
             promise: Told of the files before the folder gets its name: what a crash leaves under the name
                 can then be told from somebody's own.
             sync: Force everything to the disk in the order that the above needs.
-            replace: What earlier unpackings left under the name and may go; None when nothing may be there.
+            replace: What earlier unpackings left under the name and may go; None when nothing may be there
+                but the very same files.
 
         Returns:
             The files, below *into*.
@@ -105,14 +107,21 @@ class Storage:
         """
         fresh = fresh_name()
 
-        def work(top: BlockingFolder) -> tuple[str, ...]:
-            check_free(top, into, replace)  # before the work rather than after it
-            return fill(top, archive, fresh, plan, contents, sync=sync)
+        def work(top: BlockingFolder) -> tuple[tuple[str, ...], Sequence[str] | None]:
+            facts = top.facts(into)
+            unclaimed = replace is None and facts is not None and facts.is_folder
+            if not unclaimed:
+                check_free(top, into, replace)  # before the work rather than after it
+            files = fill(top, archive, fresh, plan, contents, sync=sync)
+            if unclaimed and same_trees(top, fresh, into):
+                return files, files  # the record was lost, the folder was not
+            check_free(top, into, replace)
+            return files, replace
 
         try:
-            files = await folder.run(work)
+            files, mine = await folder.run(work)
             await promise(files)
-            await folder.run(lambda top: place(top, fresh, into, sync=sync, replace=replace))
+            await folder.run(lambda top: place(top, fresh, into, sync=sync, replace=mine))
         except BaseException:
             clearing = asyncio.ensure_future(_cleared(folder, fresh))
             await joined(clearing)

@@ -15,11 +15,12 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from asyncjobs._errors import DestinationError
-from asyncjobs._storage.seam import BlockingFolder, Folder, ReadAt
+from asyncjobs._storage.seam import BlockingFolder, BlockingReader, Folder, ReadAt
 
 _DEEPEST = 500
 """Folders within folders that are walked; no archive within the limits comes near it."""
 
+_COMPARED_BYTES = 1024 * 1024
 _LEFT = re.compile(r"\.asyncjobs-[0-9a-f]{12}\.(unpacking|removing)")
 
 
@@ -162,6 +163,40 @@ def check_free(top: BlockingFolder, into: str, replace: Sequence[str] | None) ->
         raise DestinationError(
             f"{into!r} is there already and holds what no sync put there; nothing was unpacked"
         )
+
+
+def same_trees(top: BlockingFolder, one: str, other: str) -> bool:
+    """Whether two folders have the same files with the same bytes."""
+    files = sorted(list_tree(top, one))
+    if files != sorted(list_tree(top, other)):
+        return False
+    for each in files:
+        with contextlib.ExitStack() as opened:
+            ours = _reader(top, [one, *each.split("/")], opened)
+            theirs = _reader(top, [other, *each.split("/")], opened)
+            if ours is None or theirs is None or not _same_bytes(ours, theirs):
+                return False
+    return True
+
+
+def _reader(top: BlockingFolder, parts: Sequence[str], opened: contextlib.ExitStack) -> BlockingReader | None:
+    """Open a regular file below a folder; None for anything else."""
+    for part in parts[:-1]:
+        top = top.folder(part)
+        opened.callback(top.close)
+    facts = top.facts(parts[-1])
+    if facts is None or not facts.is_file:
+        return None
+    reader = top.open(parts[-1])
+    opened.callback(reader.close)
+    return reader
+
+
+def _same_bytes(one: BlockingReader, other: BlockingReader) -> bool:
+    return one.size == other.size and all(
+        one.read_at(offset, _COMPARED_BYTES) == other.read_at(offset, _COMPARED_BYTES)
+        for offset in range(0, one.size, _COMPARED_BYTES)
+    )
 
 
 def place(

@@ -30,7 +30,7 @@ from asyncjobs._options import ExtractLimits, SyncOptions
 from asyncjobs._storage import Storage
 from asyncjobs._storage.files import DiskFolder
 from asyncjobs.testing import FakeGitLab, FakeJob, FakePipeline
-from tests.functional.artifacts.disk import damage, listing, tree
+from tests.functional.artifacts.disk import damage, listing, overwrite, tree
 from tests.unit.manifest.hostile_zips import Entry, build
 
 
@@ -554,6 +554,28 @@ async def test_unpacking_follows_the_archive(
     assert path.replace(".zip", "/out.bin") in found
     assert len(found) == 4
     assert listing(tmp_path) == ["dest"]
+
+
+async def test_a_lost_manifest_is_made_anew(
+    gitlab: FakeGitLab, api: Api, storage: Storage, tmp_path: Path
+) -> None:
+    """Without the record of earlier runs files and folders are compared, recorded again, and stay."""
+    jobs = world(gitlab, 2)
+    options = SyncOptions(extract=True)
+    await sync_artifacts(api, storage, ["group/app"], tmp_path, options=options)
+    before = tree(tmp_path)
+    assert len(before) == 4
+    remove_tree(tmp_path / ".asyncjobs")
+    report = await sync_artifacts(api, storage, ["group/app"], tmp_path, options=options)
+    assert report.ok
+    assert kinds(await sync_artifacts(api, storage, ["group/app"], tmp_path, options=options)) == (0, 2, 0, 0)
+    assert tree(tmp_path) == before
+    remove_tree(tmp_path / ".asyncjobs")
+    overwrite(tmp_path / next(iter(truth(jobs))).removesuffix(".zip"), "out.bin", "mine")
+    report = await sync_artifacts(api, storage, ["group/app"], tmp_path, options=options)
+    assert len(report.failed) == 1
+    assert "no sync put there" in str(report.failed[0].error)
+    assert b"mine" in tree(tmp_path).values()
 
 
 async def test_extract_limits_of_the_caller_count(

@@ -284,6 +284,8 @@ async def test_unpacking_replaces_only_its_own(tmp_path: Path) -> None:
     storage, folder = await folder_with(tmp_path, honest({"x": b"1", "d/y": b"2"}))
     deep = tmp_path / "one" / "two" / "dest"
     files = await unpack_zip(storage, folder)
+    assert await unpack_zip(storage, folder) == files  # unclaimed, and the very same
+    (deep / "a" / "x").write_bytes(b"?")
     with pytest.raises(DestinationError, match="no sync put there"):
         await unpack_zip(storage, folder)
     (deep / "a.zip").write_bytes(honest({"x": b"3"}))
@@ -395,5 +397,33 @@ async def test_a_folder_of_absurd_depth_is_an_error_of_ours(tmp_path: Path) -> N
         await storage.remove_tree(folder, "a", ("x",))
     assert listing(deep) == ["a", "a.zip"]
     shutil.rmtree(deep / "a")
+    await folder.close()
+    await storage.aclose()
+
+
+@pytest.mark.parametrize("change", ["byte", "longer", "more", "less", "link", "pipe"])
+async def test_an_unclaimed_folder_that_differs_is_somebody_elses(tmp_path: Path, change: str) -> None:
+    """Without a record only the very same files are taken for ours; anything else stays as it is."""
+    storage, folder = await folder_with(tmp_path, honest({"x": b"1", "d/y": b"2" * 100}))
+    deep = tmp_path / "one" / "two" / "dest"
+    await unpack_zip(storage, folder)
+    target = deep / "a" / "d" / "y"
+    if change == "byte":
+        target.write_bytes(b"2" * 99 + b"3")
+    elif change == "longer":
+        target.write_bytes(b"2" * 101)
+    elif change == "more":
+        (deep / "a" / "z").write_bytes(b"")
+    else:
+        target.unlink()
+    if change == "link":
+        (deep / "y").write_bytes(b"2" * 100)
+        target.symlink_to(deep / "y")
+    elif change == "pipe":
+        os.mkfifo(target)
+    before = listing(deep), listing(deep / "a"), listing(deep / "a" / "d")
+    with pytest.raises(DestinationError, match="no sync put there"):
+        await unpack_zip(storage, folder)
+    assert (listing(deep), listing(deep / "a"), listing(deep / "a" / "d")) == before
     await folder.close()
     await storage.aclose()
