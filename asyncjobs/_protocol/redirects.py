@@ -42,12 +42,13 @@ def next_hop(current: str, location: str | None, *, hops: int, api_is_local: boo
         raise RefusedRedirect(f"more than {MAX_HOPS} redirects")
     location = location.strip()
     # A presigned query must stay byte-identical, so an absolute URL is not rebuilt.
-    target = location if _ABSOLUTE.match(location) else urljoin(current, location)
     try:
+        target = location if _ABSOLUTE.match(location) else urljoin(current, location)
         parts = urlsplit(target)
         origin = parse_origin(parts)
-    except ValueError as error:
-        raise RefusedRedirect(f"a redirect to something that is no web address: {error}") from None
+    except ValueError:
+        # The error's own words may quote the address, and with it a password.
+        raise RefusedRedirect("a redirect to something that is no web address") from None
     if any(ord(c) <= 0x20 or ord(c) == 0x7F for c in target):
         raise RefusedRedirect("a redirect to an address with spaces or control characters")
     if not origin.host.isascii() or "\\" in parts.netloc:

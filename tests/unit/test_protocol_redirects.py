@@ -47,6 +47,22 @@ def test_followed(location: str, target: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "location",
+    [
+        "https://[user:canary@x]/",
+        "https://user:canary@[::zz]/",
+        "//canary\N{ACCOUNT OF}.example/",
+        "canary://x",
+    ],
+)
+def test_a_refusal_does_not_repeat_the_address(location: str) -> None:
+    """An address that cannot be read may hold a password anywhere."""
+    with pytest.raises(RefusedRedirect) as caught:
+        follow(location)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("location", "says"),
     [
         (None, "without a Location"),
@@ -63,6 +79,8 @@ def test_followed(location: str, target: str) -> None:
         ("https://store.example.net:0/", "no web address"),
         ("https://store.example.net:port/", "no web address"),
         ("https://[::1/", "no web address"),
+        ("//[::1/", "no web address"),
+        ("//[x]/", "no web address"),
         ("https://store.example.net/a b", "spaces or control"),
         ("https://store.example.net/a\tb", "spaces or control"),
         ("https://store.example.net/\x7f", "spaces or control"),
