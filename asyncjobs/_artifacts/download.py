@@ -168,7 +168,7 @@ async def download_artifact_member(
             the defaults of `ExtractLimits`.
         ArtifactError, RequestError, ResponseError: As for `download_artifacts`.
 
-    Cancellation: *dest* is as it was. Nothing of the file is kept; of a whole archive the bytes so far are.
+    Cancellation: *dest* is as it was. Nothing of the file is kept; of an archive under way the bytes so far.
     GitLab: https://docs.gitlab.com/api/job_artifacts/#download-a-single-artifact-file-by-job-id
     """
     ref = JobRef(project, job_id)

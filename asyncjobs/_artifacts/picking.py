@@ -6,7 +6,6 @@ broken download leaves. Which files may be taken out is decided in `asyncjobs._m
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -94,7 +93,8 @@ async def whole_archive(
         ArtifactError: It is no zip.
         AsyncJobsError: As `fetch_whole`.
 
-    Cancellation: what is here is kept for the next call when the server can go on from it.
+    Cancellation: while it is being fetched, what is here is kept for the next call when the server can go on
+    from it; afterwards it is deleted.
     """
     # Not forced to the disk: it outlives no restart, and everything taken out is checked.
     fetched = await fetch_whole(api, folder, name, source, meter, fsync=False)
@@ -102,10 +102,5 @@ async def whole_archive(
         if fetched.kind is not Kind.ZIP:
             raise ArtifactError(f"{source.call} is {fetched.kind}: only a zip has single files in it")
         yield Archive(folder, fetched.part.data_name, source.key, limits, Meter(limits))
-    except asyncio.CancelledError:
-        await fetched.part.release()
-        raise
-    except BaseException:
+    finally:
         await fetched.part.discard()
-        raise
-    await fetched.part.discard()

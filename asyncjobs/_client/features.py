@@ -267,7 +267,7 @@ class FeatureMethods:
             UnsafeArchiveError: Out of a whole archive: a link, or more than `ExtractLimits` allow.
             IntegrityError, DestinationError: As `download_artifacts`.
 
-        Cancellation: *dest* is as it was; the bytes of a whole archive are kept for the next call.
+        Cancellation: *dest* is as it was; the bytes of an archive under way are kept for the next call.
         GitLab: https://docs.gitlab.com/api/job_artifacts/#download-a-single-artifact-file-by-job-id
         """
         return await _artifacts.download_artifact_member(
