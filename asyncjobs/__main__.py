@@ -25,7 +25,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)  # nothing was begun: no place in the imports is worth a traceback
 
-    # What was imported is no garbage; the first full collection would walk all of it, 40 ms with the loop held.
+    # What was imported is no garbage: the first full collection would walk it all, for 40 ms of the loop.
     gc.freeze()
     leave(run())
 
