@@ -116,7 +116,7 @@ class FakeGitLab(World):
         self.on_request: Callable[[RecordedRequest], None] | None = None
         """Called with each request before its answer is made: change the world between two pages here."""
         self.private_token = self.add_token("private")
-        self._relative_url = relative_url.rstrip("/")
+        self._relative_url = self.settings.relative_url = relative_url.rstrip("/")
         self._base = f"{self._relative_url}/api/v4"
         self._host = host
         self._ports: dict[Origin, int] = {"api": port, "storage": storage_port}

@@ -45,6 +45,8 @@ class Settings:
     """Lists longer than this have no totals."""
     ci_job_token_lists: bool | None = None
     """Whether job tokens may list jobs and read pipelines; None follows the generation."""
+    relative_url: str = ""
+    """Path under which GitLab lives; part of every web address, and set with the server's own."""
     scheme: str = "http"
     """Of the addresses the server gives; set from its TLS."""
     latency: float = 0.0

@@ -25,9 +25,9 @@ def iso(moment: float | None) -> str | None:
 
 
 def site(call: Call) -> str:
-    """Origin of web addresses: the configured host, else the one asked."""
+    """Where web addresses begin: the configured host, else the one asked, and GitLab's own path there."""
     host = call.request.headers.get("Host", "localhost")
-    return call.settings.link_host or f"{call.settings.scheme}://{host}"
+    return (call.settings.link_host or f"{call.settings.scheme}://{host}") + call.settings.relative_url
 
 
 def user_shape(call: Call, user: FakeUser | None, *, full: bool = True) -> Shape | None:
@@ -121,15 +121,16 @@ def single_pipeline_shape(call: Call, pipeline: FakePipeline) -> Shape:
     if call.rules.modern:
         shape |= {
             "queued_duration": int(start - pipeline.created_at) if start is not None else None,
-            "detailed_status": _detailed(pipeline),
+            "detailed_status": _detailed(call, pipeline),
             "archived": False,
             "name": pipeline.name,
         }
     return shape
 
 
-def _detailed(pipeline: FakePipeline) -> Shape:
+def _detailed(call: Call, pipeline: FakePipeline) -> Shape:
     status = pipeline.status
+    root = f"{call.settings.relative_url}/{pipeline.project.full_path}"
     text = {"success": "Passed"}.get(status, status.replace("_", " ").capitalize())
     return {
         "icon": f"status_{status}",
@@ -138,7 +139,7 @@ def _detailed(pipeline: FakePipeline) -> Shape:
         "group": status.replace("_", "-"),
         "tooltip": text.lower(),
         "has_details": True,
-        "details_path": f"/{pipeline.project.full_path}/-/pipelines/{pipeline.id}",
+        "details_path": f"{root}/-/pipelines/{pipeline.id}",
         "illustration": None,
         "favicon": f"/assets/ci_favicons/favicon_status_{status}.png",
     }

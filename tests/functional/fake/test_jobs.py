@@ -187,6 +187,16 @@ async def test_bridges_are_no_jobs(call: Caller, project: FakeProject) -> None:
     assert (await call(f"{base}/jobs/{manual.id}/play", method="POST")).json()["name"] == "later"
 
 
+async def test_bridges_in_a_circle(call: Caller, project: FakeProject) -> None:
+    """Pipelines that wait for each other are running for ever, and reading them is no trouble."""
+    first, second = project.add_pipeline(), project.add_pipeline()
+    first.add_bridge("down", second)
+    second.add_bridge("up", first)
+    for pipeline in (first, second, first):
+        answer = await call(f"/projects/{project.id}/pipelines/{pipeline.id}")
+        assert (answer.status, answer.json()["status"]) == (200, "running")
+
+
 @pytest.mark.parametrize(
     ("generation_name", "tail", "status"),
     [

@@ -273,4 +273,8 @@ async def test_a_relative_url_root() -> None:
             pipeline.add_job(f"job {number}")
         for url in (gitlab.url, f"{gitlab.url}/api/v4/"):
             async with open_client(url, private_token=gitlab.token) as client:
-                assert len(await listed(client.iter_project_jobs("group/app"))) == 150
+                jobs = await listed(client.iter_project_jobs("group/app"))
+                assert len(jobs) == 150
+                # The address of a job, as the server gives it, is a target of the same server.
+                async with client.stream_jobs(job.web_url for job in jobs[:3] if job.web_url) as stream:
+                    assert [ref.project async for ref, _ in stream] == ["group/app"] * 3
