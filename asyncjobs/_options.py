@@ -66,6 +66,11 @@ def _aware(owner: object, attribute: attrs.Attribute[datetime | None], value: ob
         raise ValueError(f"{where} must be an aware datetime")
 
 
+def _text(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{type(owner).__name__}.{attribute.name} must be text, not {value!r}")
+
+
 def _extract_limits(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, ExtractLimits):
         raise TypeError(f"{type(owner).__name__}.{attribute.name} must be ExtractLimits, not {value!r}")
@@ -80,14 +85,14 @@ def scope_values(scope: Scope) -> tuple[str, ...]:
     """The statuses of *scope* as plain strings, in the order given, without repeats; none for None.
 
     Raises:
-        ValueError: An empty iterable. GitLab takes no scope for every scope, which is the last thing
-            that `scope=[s for s in ...]` means when nothing is left.
+        ValueError: An empty iterable, or an empty status. GitLab takes no scope for every scope, which is
+            the last thing that `scope=[s for s in ...]` means when nothing is left.
     """
     if scope is None:
         return ()
     given = [scope] if isinstance(scope, str) else scope
     values = tuple(dict.fromkeys(str(each) for each in given))
-    if not values:
+    if not all(values) or not values:
         raise ValueError("scope is empty: pass None for all statuses")
     return values
 
@@ -178,9 +183,9 @@ class TailOptions:
     """Leave out lines stamped before this moment (an aware datetime); lines without a stamp are kept."""
     max_open: int = attrs.field(default=100, validator=_number(least=1, whole=True))
     """Jobs followed at once; the others wait in a queue. Memory is at most 256 KiB for each."""
-    name: str | None = None
+    name: str | None = attrs.field(default=None, validator=_text)
     """Only jobs whose name matches this glob."""
-    stage: str | None = None
+    stage: str | None = attrs.field(default=None, validator=_text)
     """Only jobs whose stage matches this glob."""
     scope: tuple[str, ...] | None = attrs.field(default=None, converter=_scope)
     """Only jobs that have one of these statuses when they are first seen."""
@@ -225,9 +230,9 @@ class SyncOptions:
     """Archives downloaded at once (`Limits.downloads` bounds them too)."""
     scope: tuple[str, ...] | None = attrs.field(default=None, converter=_scope)
     """Only jobs with one of these statuses; None means every finished job."""
-    ref: str | None = None
+    ref: str | None = attrs.field(default=None, validator=_text)
     """Only jobs of this branch or tag."""
-    name: str | None = None
+    name: str | None = attrs.field(default=None, validator=_text)
     """Only jobs whose name matches this glob."""
     since: datetime | None = attrs.field(default=None, validator=_aware)
     """Only jobs created at or after this moment (an aware datetime)."""

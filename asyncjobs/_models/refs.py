@@ -22,8 +22,10 @@ def check_full_path(path: str, *, what: str) -> None:
     """Refuse a path that GitLab could not have and that could change the request.
 
     Raises:
-        ValueError: Empty, has an empty, `.` or `..` part, or a control character.
+        ValueError: Empty, has an empty, `.` or `..` part, a control character, or a percent sign.
     """
+    if "%" in path:
+        raise ValueError(f"not a {what} path: {path!r}; give it as people write it, not percent-encoded")
     parts = path.split("/")
     if any(part in {"", ".", ".."} for part in parts) or any(ord(c) < 0x20 or c == "\x7f" for c in path):
         raise ValueError(f"not a {what} path: {path!r}")
@@ -120,6 +122,17 @@ ACCEPTED = (
 
 _PROJECT_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
+# What GitLab keeps for its own pages, so that no group, and no project below a group, has such a name.
+# https://docs.gitlab.com/user/reserved_names/
+_RESERVED_FIRST = re.compile(
+    "admin|api|assets|dashboard|explore|files|groups|health_check|help|import|jwt|login|oauth|profile|projects"
+    "|public|s|search|snippets|unsubscribes|uploads|users|v2"
+)
+_RESERVED_LATER = re.compile(
+    "badges|blame|blob|builds|commits|create|create_dir|edit|files|find_file|new|preview|raw|refs|tree|update"
+    "|wikis"
+)
+
 
 def parse_target(text: str) -> Target:
     """Read a target in one of GitLab's own forms.
@@ -130,6 +143,8 @@ def parse_target(text: str) -> Target:
     Raises:
         ValueError: Anything else; the message says what is accepted.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"not a target: {type(text).__name__}; {ACCEPTED}")  # noqa: TRY004 - as promised
     path = _path_of(text)
     head, separator, tail = path.partition("/-/")
     head = head.strip("/")
@@ -171,10 +186,10 @@ def _project(head: str, text: str) -> int | str:
 
 def _full_path(path: str, text: str, *, least: int) -> str:
     parts = path.split("/")
-    # `groups/` begins no project: GitLab keeps the word for the addresses of groups.
     if (
         len(parts) < least
-        or (least > 1 and parts[0] == "groups")
+        or _RESERVED_FIRST.fullmatch(parts[0])
+        or any(_RESERVED_LATER.fullmatch(part) for part in parts[1:])
         or not all(_PROJECT_PART.fullmatch(part) for part in parts)
     ):
         raise _refuse(text)

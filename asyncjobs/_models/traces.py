@@ -68,6 +68,8 @@ class TraceCursor:
         """
         # Never repeated in the message: it may hold the end of a log.
         refused = ValueError("not a trace cursor: expected what str() of a TraceCursor gave")
+        if not isinstance(text, str):
+            raise refused
         match = _CURSOR.fullmatch(text.strip())
         if match is None:
             raise refused

@@ -7,7 +7,7 @@ import math
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -223,7 +223,7 @@ def test_scopes(scope: Any, values: tuple[str, ...]) -> None:
     assert all(type(each) is str for each in got)
 
 
-@pytest.mark.parametrize("empty", [[], (), set(), iter([]), {}])
+@pytest.mark.parametrize("empty", [[], (), set(), iter([]), {}, "", [""], ["failed", ""]])
 def test_no_status_is_not_every_status(empty: Any) -> None:
     """A selection that came out empty is told, at once and by name; GitLab would list every job for it."""
     for read in (
@@ -297,3 +297,18 @@ def test_templates_that_climb_or_compute(template: str, says: str) -> None:
     """A template cannot leave the destination, reach into objects, pad without end or name the unknown."""
     with pytest.raises(ValueError, match=says):
         SyncOptions(path_template=template)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TailOptions(name=cast("str", 3)),
+        lambda: TailOptions(stage=cast("str", b"test")),
+        lambda: SyncOptions(ref=cast("str", 3)),
+        lambda: SyncOptions(name=cast("str", ["a"])),
+    ],
+)
+def test_globs_and_refs_are_text(make: Callable[[], object]) -> None:
+    """What could never match is refused when the options are built, not after a silent empty run."""
+    with pytest.raises(TypeError, match="must be text"):
+        make()

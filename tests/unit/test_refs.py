@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from asyncjobs._models import (
     TraceCursor,
     as_target,
     parse_target,
+    refs,
 )
 from asyncjobs._models.refs import job_ref
 
@@ -94,6 +97,12 @@ def test_forms_of_a_target(text: str, target: Target | None) -> None:
         "https://gitlab.example.com/app",
         "https://[::1/group/app",
         "https://gitlab.example.com/group/%2e%2e/app",
+        "https://gitlab.example.com/api/v4/projects/1/jobs/8",
+        "https://gitlab.example.com/dashboard/projects",
+        "https://gitlab.example.com/group/app/builds/8",
+        "https://gitlab.example.com/group/app/blob/main/README.md",
+        "groups/admin",
+        "group%2Fapp/x",
     ],
 )
 def test_odd_targets_are_refused(text: str) -> None:
@@ -123,6 +132,13 @@ def test_a_refused_address_shows_no_secret(text: str) -> None:
     with pytest.raises(ValueError, match="a target is") as caught:
         parse_target(text)
     assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, 5, b"group/app", ["group/app"]])
+def test_what_is_no_text_is_no_target(value: Any) -> None:
+    """As promised: whatever is no target is a ValueError that says what is accepted."""
+    with pytest.raises(ValueError, match=f"not a target: {type(value).__name__}; a target is"):
+        parse_target(value)
 
 
 def test_as_target_takes_values() -> None:
@@ -178,7 +194,15 @@ def test_a_listed_job_equals_a_named_one() -> None:
 
 
 PART = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,20}", fullmatch=True)
-PATH = st.lists(PART, min_size=2, max_size=4).map("/".join).filter(lambda p: not p.startswith("groups/"))
+
+
+def reserved(path: str) -> bool:
+    """Whether a part of it is GitLab's own word."""
+    words = f"({refs._RESERVED_FIRST.pattern}|{refs._RESERVED_LATER.pattern})"
+    return any(re.fullmatch(words, part) for part in path.split("/"))
+
+
+PATH = st.lists(PART, min_size=2, max_size=4).map("/".join).filter(lambda p: not reserved(p))
 PROJECT = st.integers(1, 2**62) | PATH
 ID = st.integers(1, 2**53)
 
@@ -206,7 +230,7 @@ def test_any_text_is_a_target_or_a_value_error(text: str) -> None:
 
 ANY_PROJECT = st.integers(1, 2**62) | st.text(
     st.characters(blacklist_categories=("Cc", "Cs")), min_size=1, max_size=30
-).filter(lambda p: not any(part in {"", ".", ".."} for part in p.split("/")))
+).filter(lambda p: not any(part in {"", ".", ".."} for part in p.split("/")) and "%" not in p)
 
 
 @given(
@@ -261,3 +285,10 @@ def test_cursors_are_checked(values: dict[str, int]) -> None:
     """A cursor holds a place and a few bytes, not less and not more."""
     with pytest.raises(ValueError):
         TraceCursor(JobRef(1, 1), **values)  # type: ignore[arg-type]  # wrong values are the point
+
+
+@pytest.mark.parametrize("value", [None, 5, b"", JobRef(1, 2)])
+def test_what_is_no_text_is_no_cursor(value: Any) -> None:
+    """A cursor read back from somebody's database as something else is named as that."""
+    with pytest.raises(ValueError, match="not a trace cursor"):
+        TraceCursor.parse(value)
