@@ -12,7 +12,7 @@ from asyncjobs._artifacts.one import settle_file
 from asyncjobs._artifacts.placing import Place
 from asyncjobs._artifacts.run import OnEvent, Run, open_run, settle_all
 from asyncjobs._artifacts.sources import job_source
-from asyncjobs._manifest import LockedFile, dump_lock, load_lock
+from asyncjobs._manifest import LOG_FILE_TYPE, LockedFile, dump_lock, load_lock
 from asyncjobs._models import JobRef, SyncReport
 from asyncjobs._options import SyncOptions
 from asyncjobs._storage import Storage
@@ -20,6 +20,8 @@ from asyncjobs._storage import Storage
 
 async def write_lock(storage: Storage, dest: str | os.PathLike[str]) -> bytes:
     """The lock file of a synced folder: a list of job ids, paths and hashes that `sync_locked` replays.
+
+    Logs that were saved in the same folder are not in it: GitLab offers them to no download.
 
     Args:
         storage: The disk.
@@ -44,7 +46,7 @@ async def write_lock(storage: Storage, dest: str | os.PathLike[str]) -> bytes:
             file_type=each.file_type,
         )
         for each in rows
-        if each.complete and not each.member
+        if each.complete and not each.member and each.file_type != LOG_FILE_TYPE
     )
 
 

@@ -1,8 +1,8 @@
 """Delete files of earlier syncs whose jobs or archives are gone, each asked about before it goes.
 
-A file is a candidate only when the manifest has it, its target was listed to the end without an error, and
-this run did not select it. That alone may also mean a changed filter or a lost permission, so the server is
-asked about each candidate, and on any doubt the file stays.
+A file is a candidate only when a sync put it there (a saved log never is one), its target was listed to the
+end without an error, and this run did not select it. That alone may also mean a changed filter or a lost
+permission, so the server is asked about each candidate, and on any doubt the file stays.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import attrs
 from asyncjobs._artifacts.run import Run
 from asyncjobs._artifacts.sources import now
 from asyncjobs._errors import AsyncJobsError, DestinationError, NotFoundError
-from asyncjobs._manifest import folder_beside, missing_reason, plan_prune
+from asyncjobs._manifest import LOG_FILE_TYPE, folder_beside, missing_reason, plan_prune
 from asyncjobs._models import JobRef
 from asyncjobs._storage import UNFINISHED, FileRow
 
@@ -52,6 +52,8 @@ async def _gone(run: Run, targets: set[str]) -> list[FileRow]:
     visible: dict[str, bool] = {}
     found = []
     for row in await run.root.ledger.rows():
+        if row.file_type == LOG_FILE_TYPE:
+            continue  # the archives of a job may go while its log stays
         if row.target not in targets or row.path in run.wanted_paths or row.job_id in run.undecided_jobs:
             continue
         key = (row.project, row.job_id)

@@ -6,6 +6,7 @@ zip format.
 """
 
 from asyncjobs._manifest.actions import (
+    LOG_FILE_TYPE,
     Action,
     OnDisk,
     Remembered,
@@ -51,6 +52,7 @@ from asyncjobs._manifest.resume import (
 
 __all__ = [
     "CONSTANT_ETAG",
+    "LOG_FILE_TYPE",
     "OWN_FOLDER",
     "Action",
     "ContentRange",

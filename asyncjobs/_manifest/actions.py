@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 import attrs
 
 from asyncjobs._models import Job
+
+LOG_FILE_TYPE: Final = "trace"
+"""The manifest's word for a saved log: no archive, though it may lie in the same folder."""
 
 
 class Action(StrEnum):
