@@ -22,6 +22,8 @@ PATH_FIELDS = frozenset({"project", "pipeline_id", "job_id", "job_name", "ref", 
 DEFAULT_PATH_TEMPLATE = "{project}/{pipeline_id}/{job_id}-{job_name}.zip"
 DEFAULT_TRACE_TEMPLATE = "{project}/{pipeline_id}/{job_id}-{job_name}.log"
 
+RECORD_FOLDER = ".asyncjobs"
+"""Where a synced folder keeps manifest and lock; no path of ours or of an archive may begin with it."""
 MAX_PATH_BYTES = 240
 """Longest path below a destination: leaves room for the destination within 260, the old Windows limit."""
 MAX_DEPTH = 32
@@ -270,7 +272,7 @@ class SyncOptions:
 
 
 def check_template(template: str) -> None:
-    """Refuse a path template that uses unknown fields, is absolute or climbs.
+    """Refuse a path template that uses unknown fields, is absolute or climbs, or names what no job may have.
 
     Raises:
         ValueError: The message names the field or the part.
@@ -282,3 +284,13 @@ def check_template(template: str) -> None:
     parts = template.split("/")
     if any(part in {"", ".", ".."} for part in parts) or "\\" in template or "\0" in template:
         raise ValueError(f"path template must be relative, without empty, . or .. parts: {template!r}")
+    # What stands between the fields is the same for every job, so it is refused here and not once for each.
+    for part in parts:
+        if not part.rstrip(" ."):
+            raise ValueError(f"path template has a part that is nothing but dots and blanks: {template!r}")
+        if part.rstrip(" .").casefold() == RECORD_FOLDER:
+            raise ValueError(
+                f"path template leads into {RECORD_FOLDER}, the record of the folder: {template!r}"
+            )
+    if any(character < " " or character == "\x7f" for character in template):
+        raise ValueError(f"path template has a control character: {template!r}")

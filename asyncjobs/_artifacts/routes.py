@@ -72,4 +72,10 @@ def check_path(member: str) -> None:
     Raises:
         ValueError: Absolute, or with an empty, `.` or `..` part.
     """
-    member_path(member)
+    try:
+        member_path(member)
+    except ValueError:
+        raise ValueError(
+            f"not the path of a file in an archive: {member[:200]!r};"
+            " it must be relative, without empty, . or .. parts"
+        ) from None

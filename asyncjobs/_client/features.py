@@ -185,6 +185,7 @@ class FeatureMethods:
             DiskFullError: No space is left; finished files stay.
             ManifestError: The folder is in use, or its record is unusable.
             DestinationError: *dest* cannot be a folder.
+            ValueError: *dest* is empty, or the template is not usable.
 
         Cancellation: finished files stay; the next run goes on with partial ones.
         """
@@ -216,6 +217,7 @@ class FeatureMethods:
             ArtifactMissingError: Never made, expired, erased, or the job has not finished.
             IntegrityError: What arrived is not what was announced; nothing was kept.
             DestinationError: *dest* cannot be written, said before anything is sent.
+            ValueError: *dest* is empty; the current folder is `.`, and a file needs a name.
 
         Cancellation: a partial file stays beside *dest*, and the next call goes on with it.
         GitLab: https://docs.gitlab.com/api/job_artifacts/#download-job-artifacts-by-job-id
@@ -263,7 +265,7 @@ class FeatureMethods:
 
         Raises:
             NotFoundError: No archive, or no such file in it.
-            ValueError: A member path that is absolute or climbs.
+            ValueError: A member path that is absolute or climbs, or an empty *dest*.
             UnsafeArchiveError: Out of a whole archive: a link, or more than `ExtractLimits` allow.
             IntegrityError, DestinationError: As `download_artifacts`.
 
@@ -326,6 +328,7 @@ class FeatureMethods:
             DiskFullError: No space is left; finished files stay.
             ManifestError: The folder is being synced by somebody else, or its record is unusable.
             DestinationError: *dest* cannot be a folder, or pruning would delete more than allowed.
+            ValueError: *dest* is empty: the current folder is `.`.
 
         Cancellation: finished files stay and are recorded; partial ones are kept for the next run.
         """

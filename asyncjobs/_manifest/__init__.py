@@ -35,7 +35,7 @@ from asyncjobs._manifest.extraction import (
     unpack,
 )
 from asyncjobs._manifest.lockfile import LockedFile, dump_lock, load_lock
-from asyncjobs._manifest.names import OWN_FOLDER, check_member, collision_key, safe_component, slug
+from asyncjobs._manifest.names import check_member, collision_key, safe_component, slug
 from asyncjobs._manifest.paths import Places, folder_beside, render, with_id
 from asyncjobs._manifest.prune import PrunePlan, plan_prune
 from asyncjobs._manifest.resume import (
@@ -53,7 +53,6 @@ from asyncjobs._manifest.resume import (
 __all__ = [
     "CONSTANT_ETAG",
     "LOG_FILE_TYPE",
-    "OWN_FOLDER",
     "Action",
     "ContentRange",
     "Decision",

@@ -14,12 +14,10 @@ import re
 import unicodedata
 
 from asyncjobs._errors import UnsafePathError
-from asyncjobs._options import MAX_DEPTH, MAX_PATH_BYTES
+from asyncjobs._options import MAX_DEPTH, MAX_PATH_BYTES, RECORD_FOLDER
 
 MAX_COMPONENT_BYTES = 200
 """Longest single name we make; file systems allow 255 and our temporary names add to it."""
-OWN_FOLDER = ".asyncjobs"
-"""Where a synced folder keeps its manifest; no path of ours or of an archive may begin with it."""
 
 _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", "conin$", "conout$", "clock$"]
@@ -63,8 +61,8 @@ def safe_component(name: str) -> str:
     name = name.rstrip(" .")
     if not name or "/" in name or "\\" in name or any(ord(c) < 0x20 or c == "\x7f" for c in name):
         raise UnsafePathError(f"not usable as a file name: {name!r}")
-    if collision_key(name) == OWN_FOLDER:
-        raise UnsafePathError(f"{OWN_FOLDER} belongs to the record of the folder")
+    if collision_key(name) == RECORD_FOLDER:
+        raise UnsafePathError(f"{RECORD_FOLDER} belongs to the record of the folder")
     if is_reserved(name):
         stem, dot, rest = name.partition(".")
         name = f"{stem}_{dot}{rest}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from asyncjobs._errors import DestinationError
+from asyncjobs._options import RECORD_FOLDER
 from asyncjobs._storage.blocking import (
     FOLDER_FLAGS,
     READ_BYTES,
@@ -28,7 +29,7 @@ from asyncjobs._storage.blocking import (
 from asyncjobs._storage.destination import resolve
 from asyncjobs._storage.hops import Hops
 from asyncjobs._storage.owners import is_dead, whoami
-from asyncjobs._storage.seam import RECORD_FOLDER, BlockingFolder, FileFacts, ReadAt
+from asyncjobs._storage.seam import BlockingFolder, FileFacts, ReadAt
 
 T = TypeVar("T")
 

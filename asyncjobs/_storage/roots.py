@@ -13,10 +13,11 @@ import socket
 from pathlib import Path
 
 from asyncjobs._errors import DestinationError, ManifestError
+from asyncjobs._options import RECORD_FOLDER
 from asyncjobs._storage.hops import Hops
 from asyncjobs._storage.ledger import Ledger, open_ledger
 from asyncjobs._storage.parts import sweep_parts
-from asyncjobs._storage.seam import RECORD_FOLDER, Files, Folder
+from asyncjobs._storage.seam import Files, Folder
 from asyncjobs._storage.unpack import sweep_trees
 
 LEDGER_NAME = "manifest.sqlite3"

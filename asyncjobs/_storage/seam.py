@@ -16,9 +16,6 @@ import attrs
 T = TypeVar("T")
 ReadAt = Callable[[int, int], bytes]
 
-RECORD_FOLDER = ".asyncjobs"
-"""Holds the lock and the manifest of a root."""
-
 
 @attrs.frozen
 class FileFacts:

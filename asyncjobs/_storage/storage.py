@@ -52,8 +52,9 @@ class Storage:
 
         Raises:
             DestinationError: The file may not be written or replaced.
+            ValueError: *path* is empty.
         """
-        target = await self._files.destination(Path(path))
+        target = await self._files.destination(_named(path))
         return await self._files.open_folder(target.parent, create=False), target.name
 
     async def open_root(
@@ -64,9 +65,10 @@ class Storage:
         Raises:
             ManifestError: In use by another process, damaged, or of a newer release.
             DestinationError: Not a folder, or not permitted.
+            ValueError: *path* is empty.
         """
         opening = open_root(
-            self._hops, self._record_hops, self._files, Path(path), durable=durable, read_only=read_only
+            self._hops, self._record_hops, self._files, _named(path), durable=durable, read_only=read_only
         )
         return await made_whole(opening, Root.aclose)
 
@@ -145,6 +147,17 @@ class Storage:
         """End the threads; twice is fine."""
         self._hops.close()
         self._record_hops.close()
+
+
+def _named(path: str | os.PathLike[str]) -> Path:
+    """The path, unless it names nothing: to `pathlib` an empty text is the current folder.
+
+    Raises:
+        ValueError: It is empty, as an unset variable of a shell would be.
+    """
+    if not os.fspath(path):
+        raise ValueError("the destination is empty; write . for the current folder")
+    return Path(path)
 
 
 async def _cleared(folder: Folder, fresh: str) -> None:

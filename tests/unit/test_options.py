@@ -291,10 +291,16 @@ def test_templates(template: str) -> None:
         ("{job_id:{project}}", "is not one of"),
         ("{job_id", "expected"),
         ("job_id}", "Single"),
+        (".asyncjobs/{job_id}", "record of the folder"),
+        ("a/.ASYNCJOBS. /{job_id}", "record of the folder"),
+        ("{project}/.asyncjobs", "record of the folder"),
+        (".../{job_id}", "dots and blanks"),
+        ("{project}/ /{job_id}", "dots and blanks"),
+        ("a\n{job_id}", "control character"),
     ],
 )
 def test_templates_that_climb_or_compute(template: str, says: str) -> None:
-    """A template cannot leave the destination, reach into objects, pad without end or name the unknown."""
+    """A template cannot leave the destination, reach into objects, pad without end, or fail every job."""
     with pytest.raises(ValueError, match=says):
         SyncOptions(path_template=template)
 

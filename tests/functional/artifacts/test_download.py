@@ -27,6 +27,7 @@ from asyncjobs._errors import (
     NotFoundError,
     RequestTimeout,
 )
+from asyncjobs._manifest import dump_lock
 from asyncjobs._models import DownloadProgress, JobRef
 from asyncjobs._options import RetryPolicy
 from asyncjobs._storage import Storage
@@ -77,6 +78,28 @@ async def test_progress_grows_to_the_total(
     assert received[-1] == file.size == seen[-1].total
     assert 5 <= len(seen) <= 20
     assert {each.ref for each in seen} == {JobRef("group/app", job.id)}
+
+
+async def test_an_empty_destination_is_not_the_current_folder(
+    gitlab: FakeGitLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an unset variable of a shell gives is refused in one line; nothing is asked, nothing written."""
+    job = a_job(gitlab)
+    monkeypatch.chdir(tmp_path)
+    async with Client(gitlab.url, private_token=gitlab.token) as client:
+        for call in (
+            client.download_artifacts("group/app", job.id, ""),
+            client.download_ref_artifacts("group/app", "main", "build", ""),
+            client.download_artifact_member("group/app", job.id, "out.bin", ""),
+            client.sync_artifacts("group/app", ""),
+            client.sync_locked(dump_lock([]), ""),
+            client.save_traces("group/app", ""),
+            client.write_lock(""),
+        ):
+            with pytest.raises(ValueError, match="destination is empty"):
+                await call
+    assert len(gitlab.requests) == 0
+    assert listing(tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device", "missing folder"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -146,11 +147,11 @@ async def test_a_server_is_asked_again_after_an_hour(storage: Storage, tmp_path:
 async def test_a_path_that_climbs_is_refused_before_anything_is_sent(
     storage: Storage, tmp_path: Path, generation: Any, member: str
 ) -> None:
-    """The same ValueError whatever the server can do."""
+    """The same ValueError whatever the server can do, and it shows the path."""
     async with FakeGitLab(generation=generation) as gitlab:
         job = a_job(gitlab)
         async with Client(gitlab.url, private_token=gitlab.token) as client:
-            with pytest.raises(ValueError, match="archive"):
+            with pytest.raises(ValueError, match=re.escape(repr(member))):
                 await download_artifact_member(
                     client._api, storage, "group/app", job.id, member, tmp_path / "m"
                 )

@@ -81,10 +81,10 @@ def test_default_template() -> None:
 
 
 def test_template_cannot_reach_our_own_folder() -> None:
-    """A template that renders into the manifest's folder is refused, in any case of letters."""
-    for template in (".asyncjobs/{job_id}", ".ASYNCJOBS/{job_id}"):
+    """A template that renders into the manifest's folder for one job is refused for it, in any letters."""
+    for name in ("asyncjobs", "ASYNCJOBS"):
         with pytest.raises(UnsafePathError):
-            render(template, JobRef(1, 8), job())
+            render(".{job_name}/{job_id}", JobRef(1, 8), job(name))
 
 
 def test_reserved_names_are_made_harmless() -> None:
