@@ -2,7 +2,7 @@
 
 Reads like a tail, so a running job is followed to its end; writes like a sync, so a file has its name only
 when it is whole, the folder's manifest knows it, and a second run reads only what is new. A partial file is
-gone on with by the cursor that its own bytes give.
+gone on with by the cursor that its own bytes give, unless the machine was restarted since.
 """
 
 from __future__ import annotations
@@ -280,6 +280,9 @@ async def _read(
 ) -> Job:
     """Bring the whole log into the partial file, and give the job's last record."""
     watch = JobWatch(ref, job)
+    if part.doubtful:
+        # A cursor made of damaged bytes would prove them by themselves, and windows show the last few only.
+        await part.restart()
     async with _kept_up_to_date(run.api, watch, run.options):
         for _ in range(_RESTARTS):
             place = Place.from_cursor(await _cursor(folder, part, ref)) if part.length else Place()
