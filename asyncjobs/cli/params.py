@@ -6,9 +6,11 @@ client is known, in `session`.
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +20,7 @@ from asyncjobs import JobStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)", re.IGNORECASE)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -53,6 +55,33 @@ def parse_span(text: str) -> float:
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"not a span of time: {text!r}; say 90s, 15m, 2h, 3d or 1h30m")
     return seconds
+
+
+def parse_interval(text: str) -> float:
+    """Seconds as `parse_span` reads them, and more than none: what is done so often must leave time between.
+
+    Raises:
+        ValueError: Not a span, or an empty one.
+    """
+    seconds = parse_span(text)
+    if not seconds:
+        raise ValueError(f"must be more than 0, not {text!r}")
+    return seconds
+
+
+def parse_factor(text: str) -> float:
+    """A number above 0 that is finite.
+
+    Raises:
+        ValueError: Anything else.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ValueError(f"not a number above 0: {text!r}")
+    return number
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
@@ -98,7 +127,24 @@ class _Parsed(_ParamType):
 
 SIZE = _Parsed("size", parse_size)
 SPAN = _Parsed("span", parse_span)
+INTERVAL = _Parsed("span", parse_interval)
+FACTOR = _Parsed("number", parse_factor)
 MOMENT = _Parsed("when", lambda text: parse_moment(text, datetime.now(UTC)))
+
+
+class _Folder(click.Path):
+    """A folder that may be made. No name is not this folder: it is a shell variable that was never set."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("an empty name; say . for the folder you are in", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = _Folder()
 
 
 class _Status(_ParamType):

@@ -13,7 +13,8 @@ import attrs
 import click
 
 import asyncjobs
-from asyncjobs.cli.params import SPAN
+from asyncjobs.cli.codes import UsageError
+from asyncjobs.cli.params import INTERVAL
 
 _META = "asyncjobs.settings"
 """Where click carries the values from the group to the command."""
@@ -41,7 +42,16 @@ class Settings:
 
         Raises:
             ConfigurationError: Nothing says which GitLab, or what says it is wrong.
+            UsageError: An option has a value that the library does not take.
         """
+        try:
+            return self._client()
+        except asyncjobs.ConfigurationError:
+            raise
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    def _client(self) -> asyncjobs.Client:
         options: dict[str, Any] = {}
         if self.timeout is not None or self.connect_timeout is not None:
             options["timeouts"] = self._timeouts()
@@ -84,7 +94,6 @@ class _GlobalOption(click.Option):
 
 def global_options() -> list[click.Option]:
     """Fresh option objects, for the group or for one command."""
-    positive = click.FloatRange(min=0, min_open=True)
     return [
         _GlobalOption(
             "--url",
@@ -106,10 +115,10 @@ def global_options() -> list[click.Option]:
         ),
         _GlobalOption("--proxy", metavar="URL", help="HTTP proxy; else HTTPS_PROXY, HTTP_PROXY, NO_PROXY."),
         _GlobalOption(
-            "--timeout", type=SPAN, help="Longest silence of the server before a request is given up."
+            "--timeout", type=INTERVAL, help="Longest silence of the server before a request is given up."
         ),
         _GlobalOption(
-            "--connect-timeout", type=positive, metavar="SECONDS", help="Longest wait for a connection."
+            "--connect-timeout", type=INTERVAL, metavar="SECONDS", help="Longest wait for a connection."
         ),
         _GlobalOption(
             "--attempts", metavar="N", type=click.IntRange(min=1), help="How often a read is sent at most."

@@ -23,7 +23,7 @@ from asyncjobs.cli.framework import (
     filters_of,
     json_option,
 )
-from asyncjobs.cli.params import MOMENT, SIZE
+from asyncjobs.cli.params import FOLDER, MOMENT, SIZE
 from asyncjobs.cli.syncing import OnEvent, show_sync, sync_result
 from asyncjobs.cli.text import plain, size
 
@@ -71,7 +71,7 @@ async def download(
             return await _list_members(session, client, source.job(), as_json=as_json)
         if output == "-":
             return await _to_stdout(session, client, source, member)
-        path = Path(output) if output is not None else Path(source.file_name(member))
+        path = _output_path(source.file_name(member) if output is None else output)
         if member is None:
             session.advice = KEPT  # a single file, or what was on its way into a pipe, cannot be resumed
         file = await source.fetch(client, path, member, session)
@@ -83,6 +83,17 @@ async def download(
         await session.out.write(f"{file.sha256}  {file.path}\n".encode())
     session.news.say(f"{plain(file.path)}: {size(file.size)}")
     return ExitCode.OK
+
+
+def _output_path(text: str) -> Path:
+    """Where one file goes.
+
+    Raises:
+        UsageError: That is no name of a file.
+    """
+    if text.endswith("/") or Path(text).name in {"", ".."} or Path(text).is_dir():
+        raise UsageError(f"{text!r} names no file; say -o FILE, or -o - for standard output")
+    return Path(text)
 
 
 @attrs.frozen
@@ -115,6 +126,8 @@ class Source:
     def file_name(self, member: str | None) -> str:
         """A name in the current folder; never one that a server chose."""
         if member is not None:
+            if not Path(member).name:
+                raise UsageError(f"--member: {member!r} names no file in an archive")
             return Path(member).name
         if isinstance(self.target, asyncjobs.JobRef):
             return f"{self.target.job_id}.zip"
@@ -126,7 +139,10 @@ class Source:
         """Download to *path*, with a bar on a terminal."""
         if member is not None:
             job = self.job()
-            return await client.download_artifact_member(job.project, job.job_id, member, path)
+            try:
+                return await client.download_artifact_member(job.project, job.job_id, member, path)
+            except ValueError as error:  # not a path inside an archive: nothing was sent
+                raise UsageError(str(error)) from None
         with SyncBars(session.news, root=str(path.parent)) as bars:
             if isinstance(self.target, asyncjobs.JobRef):
                 return await client.download_artifacts(
@@ -180,7 +196,7 @@ async def _list_members(
     advice=KEPT,
 )
 @click.argument("targets", metavar="[TARGET...]", nargs=-1)
-@click.argument("dest", metavar="DEST", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("dest", metavar="DEST", type=FOLDER)
 @filter_options
 @click.option("--since", type=MOMENT, help="Only jobs created after this: 2h, 3d, or a date.")
 @click.option("--max-bytes", type=SIZE, help="Leave out archives larger than this, such as 500M.")

@@ -26,6 +26,7 @@ from asyncjobs.cli.bars import SyncBars
 from asyncjobs.cli.codes import ExitCode, UsageError
 from asyncjobs.cli.framework import Session, command, quiet_server_log
 from asyncjobs.cli.output import News
+from asyncjobs.cli.params import FOLDER
 from asyncjobs.cli.tables import jobs_table
 from asyncjobs.cli.tailview import TailView
 from asyncjobs.cli.text import count, duration, size
@@ -45,7 +46,7 @@ LEAST_BANDWIDTH = 1024 * 1024
 @command("demo", short_help="List, tail and sync on a fake GitLab: no account, no network.")
 @click.option(
     "--dest",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     default="asyncjobs-demo",
     show_default=True,
     help="Folder for the archives; replaced when an earlier demo made it.",

@@ -22,7 +22,7 @@ from asyncjobs.cli.framework import (
     json_option,
     targets_argument,
 )
-from asyncjobs.cli.params import MOMENT, SPAN, STATUS
+from asyncjobs.cli.params import FOLDER, INTERVAL, MOMENT, SPAN, STATUS
 from asyncjobs.cli.sections import SectionFilter
 from asyncjobs.cli.syncing import OnEvent, show_sync, sync_result
 from asyncjobs.cli.tailview import TailView
@@ -188,7 +188,7 @@ def _pattern(
 )
 @click.option("--ordered", is_flag=True, help="One job after the other instead of all merged.")
 @click.option("--wait-for-start", is_flag=True, help="Wait for manual and scheduled jobs too.")
-@click.option("--interval", type=SPAN, help="Shortest time between two looks at one job.")
+@click.option("--interval", type=INTERVAL, help="Shortest time between two looks at one job.")
 @click.option("--settle", type=SPAN, help="How long to look for last lines after a job's end (default 10s).")
 @click.option(
     "--max-open",
@@ -198,7 +198,7 @@ def _pattern(
 )
 @click.option(
     "--save",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     metavar="DIR",
     help="Write each log to a file of its own in this folder, exact bytes, instead of showing it.",
 )

@@ -10,6 +10,7 @@ import click
 
 from asyncjobs.cli.codes import ExitCode, UsageError
 from asyncjobs.cli.framework import Session, command, json_option, quiet_server_log
+from asyncjobs.cli.params import FACTOR
 
 Delivery = Literal["local", "direct", "proxy"]
 Generation = Literal["9.1", "18", "19.5"]
@@ -41,7 +42,7 @@ Generation = Literal["9.1", "18", "19.5"]
 )
 @click.option(
     "--speed",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FACTOR,
     default=1.0,
     show_default=True,
     metavar="N",

@@ -13,7 +13,7 @@ import asyncjobs
 from asyncjobs.cli import records
 from asyncjobs.cli.codes import ExitCode, UsageError, exit_code_of_many, explain
 from asyncjobs.cli.framework import Session, command, json_option, targets_argument
-from asyncjobs.cli.params import SPAN
+from asyncjobs.cli.params import INTERVAL, SPAN
 from asyncjobs.cli.text import duration, plain
 
 SLOWEST_LOOK = 15.0
@@ -43,7 +43,7 @@ class Result:
 @targets_argument()
 @click.option("--ref", metavar="REF", help="For a project: its latest pipeline of this branch or tag.")
 @click.option(
-    "--interval", type=SPAN, default="2s", show_default=True, help="Shortest time between two looks."
+    "--interval", type=INTERVAL, default="2s", show_default=True, help="Shortest time between two looks."
 )
 @click.option("--max-wait", type=SPAN, help="Give up after so long (end with 1): 90s, 30m, 2h.")
 @click.option("--wait-for-start", is_flag=True, help="Wait for manual and scheduled ones too.")

@@ -103,6 +103,19 @@ def test_an_address_that_is_no_gitlab(asyncjobs_command: Command, shop: FakeGitL
         (("wait", "groups/shop"), "a group never ends"),
         (("download", "shop/web"), "--job"),
         (("cancel", "shop/web", "--scope", "failed"), "--yes"),
+        (("wait", "shop/web", "--interval", "0s"), "more than 0"),
+        (("tail", "shop/web", "--interval", "0"), "more than 0"),
+        (("jobs", "shop/web", "--timeout", "0s"), "more than 0"),
+        (("jobs", "shop/web", "--connect-timeout", "nan"), "span of time"),
+        (("fake-server", "--speed", "nan"), "above 0"),
+        (("download", "shop/web/-/jobs/1000", "-o", ""), "names no file"),
+        (("download", "shop/web/-/jobs/1000", "-o", "."), "names no file"),
+        (("download", "shop/web/-/jobs/1000", "-o", "new/"), "names no file"),
+        (("download", "shop/web/-/jobs/1000", "--member", ""), "names no file"),
+        (("download", "shop/web/-/jobs/1000", "--member", "../x"), "'../x'"),
+        (("sync", "shop/web", ""), "an empty name"),
+        (("tail", "shop/web", "--save", ""), "an empty name"),
+        (("demo", "--dest", ""), "an empty name"),
     ],
 )
 def test_a_wrong_command_line(
@@ -113,6 +126,7 @@ def test_a_wrong_command_line(
     assert (done.code, done.out) == (2, b"")
     assert said in done.err
     assert "Traceback" not in done.err
+    assert list(asyncjobs_command.folder.iterdir()) == []
 
 
 def test_no_command_is_a_usage_error(asyncjobs_command: Command) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from asyncjobs.cli.params import parse_moment, parse_size, parse_span
+from asyncjobs.cli.params import parse_factor, parse_interval, parse_moment, parse_size, parse_span
 from tests.unit.cli.samples import NOW
 
 
@@ -19,7 +19,7 @@ def test_sizes_are_read(text: str, value: int) -> None:
     assert parse_size(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "ten", "-5", "5x", "1.2.3", "5 5"])
+@pytest.mark.parametrize("text", ["", "ten", "-5", "5x", "1.2.3", "5 5", "9" * 400])
 def test_other_sizes_are_refused(text: str) -> None:
     """The refusal says what would be accepted."""
     with pytest.raises(ValueError, match="20M"):
@@ -40,6 +40,23 @@ def test_other_spans_are_refused(text: str) -> None:
     """The refusal says what would be accepted."""
     with pytest.raises(ValueError, match="1h30m"):
         parse_span(text)
+
+
+def test_an_interval_leaves_time() -> None:
+    """What is done again and again has time between, however little."""
+    assert parse_interval("20s") == 20
+    assert parse_interval("0.02") == 0.02
+    for text in ("0", "0s", "0h0m"):
+        with pytest.raises(ValueError, match="more than 0"):
+            parse_interval(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "fast", ""])
+def test_other_factors_are_refused(text: str) -> None:
+    """A factor is a finite number above 0; the rest is refused, what is no number at all included."""
+    assert parse_factor("2.5") == 2.5
+    with pytest.raises(ValueError, match="above 0"):
+        parse_factor(text)
 
 
 def test_moments_before_now() -> None:
