@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal, TypeVar
 
 import attrs
@@ -26,6 +26,7 @@ from asyncjobs._protocol import bodies, requests
 from asyncjobs._protocol.bodies import Shape
 from asyncjobs._protocol.paging import PageGuard, PagingError, Seen, next_position, page_query
 from asyncjobs._protocol.requests import Request
+from asyncjobs._protocol.traces import why_no_log
 from asyncjobs._protocol.urls import safe_url
 
 T = TypeVar("T")
@@ -355,7 +356,8 @@ class Endpoints:
 
     # -- bodies that are streamed -----------------------------------------------------------------
 
-    def open_trace(
+    @asynccontextmanager
+    async def open_trace(
         self,
         ref: JobRef,
         *,
@@ -363,7 +365,7 @@ class Endpoints:
         limit: int | None = None,
         range_start: int | None = None,
         if_none_match: str | None = None,
-    ) -> AbstractAsyncContextManager[Body]:
+    ) -> AsyncIterator[Body]:
         """Ask for a trace once, in the tail lane; the caller decides what the answer means.
 
         Args:
@@ -374,6 +376,7 @@ class Endpoints:
             if_none_match: The ETag of what is known already.
 
         Raises:
+            BadResponseError: A body that is certainly no log, such as a sign-in page.
             RequestError, ResponseError: Any status but 200, 204, 206, 304 and 416.
         """
         headers = [("If-None-Match", if_none_match)] if if_none_match is not None else []
@@ -381,13 +384,17 @@ class Endpoints:
         request = requests.trace(ref.project, ref.job_id, offset=offset, limit=limit)
         # A range counts the bytes of the encoding, so only the plain text can be asked for in parts.
         accept = ACCEPT_TEXT if range_start is None else ACCEPT_ANY
-        return self.exchange.open(
+        async with self.exchange.open(
             _with_headers(request, headers),
             lane=Lane.TAIL,
             accept=accept,
             good=_TRACE_GOOD,
             ratio_limit=False,
-        )
+        ) as body:
+            why = why_no_log(body.status, body.headers.get("content-type"), ranged=range_start is not None)
+            if why is not None:
+                raise await self.exchange.refused(why, body)
+            yield body
 
     def open_artifacts(
         self,

@@ -33,13 +33,21 @@ from asyncjobs._errors import (
 )
 from asyncjobs._models.calls import EndpointClass, Kind
 from asyncjobs._options import RetryPolicy, Timeouts
-from asyncjobs._protocol.answers import rate_facts, request_id, response_error, server_time, speaks_of_limits
+from asyncjobs._protocol.answers import (
+    error_message,
+    rate_facts,
+    request_id,
+    response_error,
+    server_time,
+    speaks_of_limits,
+)
 from asyncjobs._protocol.bodies import (
     MAX_ERROR_BYTES,
     MAX_JSON_BYTES,
     OFF_LOOP_BYTES,
     BodyError,
     CutBodyError,
+    excerpt,
 )
 from asyncjobs._protocol.redirects import FOLLOWED, RefusedRedirect, next_hop
 from asyncjobs._protocol.requests import Request
@@ -152,6 +160,17 @@ class Exchange:
             # Only the content can tell that a body without framing was cut, and this one does.
             raise TruncatedBodyError(reason, method=body.method, url=body.url)
         raise self._unreadable(reason, body)
+
+    async def refused(self, why: str, body: Body) -> BadResponseError:
+        """The error for a good status with the wrong body; it says how the body begins.
+
+        Raises:
+            RequestError: Not even the beginning arrived.
+        """
+        begins = await anext(aiter(body), b"")
+        kind = body.headers.get("content-type", "").lower()
+        told = error_message(kind, begins) if "html" in kind else excerpt(begins)
+        return self._unreadable(self._scrub(f"{why}; it begins {told!r}" if told else why), body)
 
     def _unreadable(self, reason: str, body: Body) -> BadResponseError:
         return BadResponseError(
