@@ -78,12 +78,18 @@ class Api(Endpoints):
             targets = [targets]
         if isinstance(targets, AsyncIterable):
             async for target in targets:
-                yield self._own(target)
+                yield self.own_target(target)
         else:
             for target in targets:
-                yield self._own(target)
+                yield self.own_target(target)
 
-    def _own(self, target: Target | str) -> Target:
+    def own_target(self, target: Target | str) -> Target:
+        """One target, its text parsed; what the address of another GitLab names is not here.
+
+        Raises:
+            ValueError: Not a target, or the address of another host.
+            TypeError: Neither a reference nor text.
+        """
         if isinstance(target, str) and "://" in target:
             target = own_address(self.exchange.root, target)
         return as_target(target)

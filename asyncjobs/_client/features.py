@@ -19,7 +19,6 @@ from asyncjobs._models import (
     SyncReport,
     TraceChunk,
     TraceCursor,
-    as_target,
 )
 from asyncjobs._options import DEFAULT_TRACE_TEMPLATE, Scope, SyncOptions, TailOptions
 from asyncjobs._storage import Storage
@@ -123,12 +122,13 @@ class FeatureMethods:
             reached, `job` the final job at the end.
 
         Raises:
-            ValueError: A cursor of another job, text that is no cursor, or a target that is no job.
+            ValueError: A cursor of another job, text that is no cursor, a target that is no job, or the
+                address of another GitLab.
             TypeError: No reference at all.
 
         Cancellation: leaving the context stops everything; `cursor` stays valid.
         """
-        match as_target(ref):
+        match self._api.own_target(ref):
             case JobRef() as job:
                 return _tail.follow_trace(self._api, job, cursor=cursor, options=options)
             case other:
