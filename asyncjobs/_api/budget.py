@@ -23,6 +23,7 @@ from asyncjobs._options import Limits
 from asyncjobs._protocol.answers import RateFacts
 from asyncjobs._retry.bucket import RetryBucket
 from asyncjobs._retry.gate import Gate, Passage
+from asyncjobs._retry.throttle import PollThrottle
 from asyncjobs._retry.window import ServerWindow, Window
 
 _JITTER_SECONDS = 1.0
@@ -57,6 +58,7 @@ class Budget:
         }
         self.api_retries = RetryBucket()
         self.storage_retries = RetryBucket()
+        self._polls = PollThrottle()
         self._gates = {each: Gate() for each in EndpointClass}
         self._turnstiles = {
             each: Turnstile(partial(self._ask, each), self._gates[each].give_back, clock)
@@ -127,10 +129,23 @@ class Budget:
             gate.give_back(passage)
             turnstile.changed()
 
-    def answered(self, endpoint: EndpointClass, passage: Passage) -> None:
-        """The headers of the answer are here, and they are no demand to wait; its body may take hours."""
-        self._gates[endpoint].answered(self._clock.monotonic(), passage)
+    def answered(self, endpoint: EndpointClass, passage: Passage, *, failing: bool) -> None:
+        """The headers of the answer are here, and they are no demand to wait; its body may take hours.
+
+        Args:
+            endpoint: What was asked.
+            passage: What `enter` gave.
+            failing: The server answered that it failed.
+        """
+        now = self._clock.monotonic()
+        self._gates[endpoint].answered(now, passage)
+        if endpoint is EndpointClass.TRACE and not failing:
+            self._polls.accepted(now)
         self._turnstiles[endpoint].changed()
+
+    def holds_back_poll(self) -> bool:
+        """Whether the next poll of a log is not to be sent, because the server fails most of them."""
+        return self._polls.hold_back(self._clock.monotonic(), self._chance.random())
 
     def leave(self, endpoint: EndpointClass, lane: Lane, passage: Passage) -> None:
         """The call is over, `answered` or not."""

@@ -261,7 +261,7 @@ class Exchange:
             async with await self._follow(request, token, passage, lane, attempt, accept) as reply:
                 hop = reply.hop
                 if not (reply.status == 429 or (reply.status == 503 and "retry-after" in reply.headers)):
-                    self.budget.answered(request.endpoint, passage)
+                    self.budget.answered(request.endpoint, passage, failing=reply.status >= 500)
                 if reply.status not in good:
                     raise await self._error(reply, hop)
                 yield Body(

@@ -42,7 +42,7 @@ async def test_permission_given_in_the_turn_of_a_closing_is_not_used() -> None:
     gate = budget._gates[JOB]
     budget.close(JOB, 10.0)
     probe, second = enter(budget), enter(budget)
-    budget.answered(JOB, await probe)
+    budget.answered(JOB, await probe, failing=False)
     # `second` has its passage and did not run yet.
     budget.close(JOB, 20.0)
     closed = now()
@@ -54,7 +54,7 @@ async def test_permission_given_in_the_turn_of_a_closing_is_not_used() -> None:
     passage = await second
     assert now() - closed >= 20.0
     assert not third.done()
-    budget.answered(JOB, passage)
+    budget.answered(JOB, passage, failing=False)
     for each in (passage, await third):
         budget.leave(JOB, Lane.CONTROL, each)
     assert (gate.in_flight, gate.on_the_wire) == (0, 0)
@@ -68,7 +68,7 @@ async def test_an_answer_lets_others_in_before_its_body_has_come() -> None:
     passage = await probe
     await asyncio.sleep(100.0)
     assert not second.done()
-    budget.answered(JOB, passage)
+    budget.answered(JOB, passage, failing=False)
     await settle()
     for each in (second.result(), passage):
         budget.leave(JOB, Lane.CONTROL, each)
