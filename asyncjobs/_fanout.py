@@ -28,6 +28,10 @@ class JobStream:
     other target is finished first and then `FanOutError` is raised; `"collect"` only fills
     `failures`; `"stop"` cancels the rest and raises after what had arrived was given.
 
+    Every target is read for itself, so a job that two targets share (a project and one of its pipelines, or
+    the same project twice) is given for each: knowing all jobs ever given would not be bounded. Job ids are
+    unique within a GitLab, for whoever wants each job once. Within one target no job is given twice.
+
     Memory is bounded by concurrency times a page of 100 jobs, for ten targets or a hundred
     thousand: a slow consumer stops the fetching. Leaving the context cancels what is under way.
     """
