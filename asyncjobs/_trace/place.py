@@ -115,16 +115,26 @@ class Place:
         return Recheck(self.start, marks, self._recent)
 
     def rewind(self, offset: int, crc: int, tail: bytes) -> None:
-        """Go back to a place that a recheck found good."""
-        self._checkpoints = [c for c in self._checkpoints if c.offset <= offset] or self._checkpoints[:1]
-        if self.head is not None:
-            self.head = self.head[:offset]
+        """Go back to a place that a recheck found good.
+
+        Up to `start` nothing was proven before: the CRC of such a place counts from 0, and so does the
+        proof from then on.
+        """
+        if offset <= self.start:
+            self.start, self._checkpoints = 0, [Checkpoint(0, 0)]
+        self._checkpoints = [c for c in self._checkpoints if c.offset <= offset]
+        if self.head is not None or not offset:
+            self.head = (self.head or b"")[:offset]
         self.offset, self.crc = offset, crc
         self._before, self._recent, self._base = tail, b"", Checkpoint(offset, crc)
 
 
 class Recheck:
-    """Compares a trace, fed from its first byte, with what was delivered, and finds where it differs."""
+    """Compares a trace, fed from its first byte, with what was delivered, and finds where it differs.
+
+    What stood before *start* was never delivered, so the line there is where going on is right when all
+    after it differs; a copy that does not even reach so far is another log, and is read from its first byte.
+    """
 
     def __init__(self, start: int, marks: list[Checkpoint], recent: bytes) -> None:
         self._skip = start
@@ -133,11 +143,12 @@ class Recheck:
         self._matched = 0
         self._crc = 0
         self._last = b""
+        self._entry = 0, 0, b""
         self.seen = 0
         """Bytes fed."""
         self.differs = False
-        self.good_offset = start
-        """The last line start, or the start, up to which everything was the same."""
+        self.good_offset = 0
+        """The last line start up to which everything was the same, or else where the copy is entered anew."""
         self.good_crc = 0
         self.good_tail = b""
 
@@ -150,11 +161,24 @@ class Recheck:
         """Take the next bytes of the other copy."""
         self.seen += len(data)
         if self._skip:
-            skipped = min(self._skip, len(data))
-            self._skip -= skipped
-            data = data[skipped:]
+            data = self._to_start(data)
         while data and not self.differs and not self.complete:
             data = self._to_mark(data) if self._marks else self._in_recent(data)
+
+    def _to_start(self, data: bytes) -> bytes:
+        """Pass by what was never delivered; the last line start in it is kept."""
+        here = self.seen - len(data)
+        piece, rest = data[: self._skip], data[self._skip :]
+        self._skip -= len(piece)
+        newline = piece.rfind(b"\n") + 1
+        self._take(piece[:newline])
+        if newline:
+            self._entry = here + newline, self._crc, self._last
+        self._take(piece[newline:])
+        if not self._skip:
+            self.good_offset, self.good_crc, self.good_tail = self._entry
+            self._crc = 0
+        return rest
 
     def _to_mark(self, data: bytes) -> bytes:
         mark = self._marks[0]
