@@ -82,8 +82,7 @@ class Body:
             async for piece in self._wire():
                 for part in decoder.feed(piece):
                     yield part
-            if self.received:
-                decoder.finish()
+            decoder.finish()
         except CutBodyError as error:
             raise TruncatedBodyError(str(error), method=self.method, url=self.url) from None
         except BodyError as error:

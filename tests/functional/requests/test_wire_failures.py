@@ -326,7 +326,7 @@ async def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> 
 PACKED = gzip.compress(BODY)
 
 
-@pytest.mark.parametrize("kept", range(1, len(PACKED)))
+@pytest.mark.parametrize("kept", range(len(PACKED)))
 async def test_a_cut_gzip_body_is_never_accepted(kept: int) -> None:
     """A gzip body cut at any byte, correctly framed, is an error and is asked for again."""
 
