@@ -83,14 +83,14 @@ async def poll(
                         await take(TraceChunk(reader.place.offset - len(fresh), fresh))
                     if answer.settled():
                         break
-            held, result = answer.end(proven=body.framing != "close")
+            result = answer.end(proven=body.framing != "close")
         except BaseException:
             answer.broken()
             raise
         wire = body.received
-        if held:
-            new += len(held)
-            await take(TraceChunk(reader.place.offset - len(held), held))
+        for fresh in answer.rest():
+            new += len(fresh)
+            await take(TraceChunk(reader.place.offset - len(fresh), fresh))
     erased = job is not None and job.erased_at is not None
     reset = reader.conclude(result, api.clock.monotonic(), persist=persist, erased=erased)
     return Polled(result, new, wire, reset)

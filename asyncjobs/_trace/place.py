@@ -34,6 +34,35 @@ class Checkpoint:
     crc: int
 
 
+class LeadingRun:
+    """Counts how often the first byte of a stream is repeated before another one comes.
+
+    A log of one byte is the only one whose every part looks like its beginning, so where this run
+    ends is what tells its parts from its whole.
+    """
+
+    def __init__(self) -> None:
+        self.byte = b""
+        self.length = 0
+        self.over = False
+        """Another byte has come."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; gives those after the run."""
+        if self.over or not data:
+            return data
+        self.byte = self.byte or data[:1]
+        rest = data.lstrip(self.byte)
+        self.length += len(data) - len(rest)
+        self.over = bool(rest)
+        return rest
+
+    def cut(self, offset: int) -> None:
+        """Forget everything from *offset* on."""
+        if offset <= self.length:
+            self.length, self.over = offset, False
+
+
 class Place:
     """Bytes delivered so far, and what they were.
 
@@ -50,6 +79,8 @@ class Place:
         self.crc = crc
         self.head: bytes | None = b"" if offset == 0 else None
         """First bytes of the trace, or None while they were never seen."""
+        self.run: LeadingRun | None = LeadingRun() if offset == 0 else None
+        """How the trace begins, or None while that is not known as far as it was delivered."""
         self._before = tail
         self._recent = b""
         self._base = Checkpoint(offset, crc)
@@ -83,10 +114,39 @@ class Place:
             return self._recent[-size:]
         return (self._before + self._recent)[-size:]
 
+    def meet(self, head: bytes, run: LeadingRun) -> None:
+        """Learn how a trace begins that was entered in the middle.
+
+        Args:
+            head: Its first `SAMPLE_BYTES` bytes.
+            run: Of everything delivered, or of less when it is over.
+        """
+        self.head = head
+        if run.over or run.length == self.offset:
+            self.run = run
+
+    def overlap(self, least: int) -> int | None:
+        """How many of the last bytes to ask for again, so that a part cannot look like the whole.
+
+        About *least*. When both that and one byte less look like the beginning, the end is one byte
+        repeated, and only the byte before can tell; None when that is too far back, or the beginning is
+        not known.
+        """
+        if self.head is None:
+            return None
+        recent = self.sample(RECENT_BYTES)
+        repeated = len(recent) - len(recent.rstrip(recent[-1:]))
+        for size in (least, least - 1, repeated + 1):
+            if 0 < size <= len(recent) and recent[-size:][:SAMPLE_BYTES] != self.head[:size]:
+                return size
+        return None
+
     def advance(self, data: bytes) -> None:
         """Take the next bytes."""
         if self.head is not None and len(self.head) < SAMPLE_BYTES:
             self.head += data[: SAMPLE_BYTES - len(self.head)]
+        if self.run is not None:
+            self.run.feed(data)
         newline = data.rfind(b"\n") + 1
         if newline and self.offset + newline - self._checkpoints[-1].offset >= CHECKPOINT_BYTES:
             crc = zlib.crc32(memoryview(data)[:newline], self.crc)
@@ -123,8 +183,12 @@ class Place:
         if offset <= self.start:
             self.start, self._checkpoints = 0, [Checkpoint(0, 0)]
         self._checkpoints = [c for c in self._checkpoints if c.offset <= offset]
-        if self.head is not None or not offset:
-            self.head = (self.head or b"")[:offset]
+        if self.head is not None:
+            self.head = self.head[:offset]
+        if self.run is not None:
+            self.run.cut(offset)
+        if not offset:
+            self.head, self.run = b"", LeadingRun()
         self.offset, self.crc = offset, crc
         self._before, self._recent, self._base = tail, b"", Checkpoint(offset, crc)
 

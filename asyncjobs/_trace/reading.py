@@ -8,8 +8,11 @@ bytes whose past it has recognised. It knows neither requests nor time.
 - Every answer has to repeat something known: a window its first bytes, a whole log all of them (by
   CRC-32, without holding any). What repeats nothing is not believed.
 - A window and a whole log both come as 200. One that begins with the last known bytes is a window, one
-  that begins with the first known bytes is the whole log, one longer than asked is certainly whole.
-  When both beginnings are alike, the limit is made small enough to tell, and the answer held until then.
+  that begins with the first known bytes is the whole log, one longer than asked is certainly whole. The
+  overlap is chosen so that the two beginnings differ.
+- They never do in a log of one byte repeated. There an answer is counted until its length or another byte
+  tells. One that could be an old copy of the whole is a claim about the log's length, and is believed only
+  after a few bytes were asked for at the place where it says the log ends: the whole is never that short.
 - One shorter, empty or different answer proves nothing: web nodes lag and archives flicker. When the
   doubt persists the whole log is compared once, and only what really changed is read again, after a `Reset`.
 
@@ -22,25 +25,32 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Final
 
 import attrs
 
-from asyncjobs._trace.place import SAMPLE_BYTES, Place, Recheck
+from asyncjobs._trace.place import SAMPLE_BYTES, LeadingRun, Place, Recheck
 
 WINDOW_BYTES: Final = 512_000
 """How much one window asks for: what GitLab's own clients of the log reader ask for."""
 
-HOLD_BYTES: Final = 32 << 10
-"""Limit of a window whose kind cannot be told from its first bytes; so much of it is held."""
+SHORT_BYTES: Final = 32 << 10
+"""A log no longer than this is read once from its start where its beginning is not known."""
+
+CLAIM_BYTES: Final = 97
+"""Most bytes asked for to prove where a log ends."""
+
+SLICE_BYTES: Final = 64 << 10
+"""Most bytes given at once of those that were only counted."""
 
 MIN_OVERLAP: Final = 32
 """Fewest known bytes a window repeats; more when much arrives at once, about 3 % of it."""
 
 DOUBTS: Final = 3
-"""Contradicting answers in a row before the past is checked."""
+"""Contradicting answers in a row before the past is checked, and answers of one length in a row before a
+body whose end HTTP does not prove is believed to be whole."""
 
 
 class Delivery(Enum):
@@ -83,7 +93,7 @@ class Result(Enum):
     SAME = "same"
     GROWN = "grown"
     MORE = "more"
-    """A full window: ask again at once."""
+    """There is more to ask for at once: the window was full, or the answer calls for another."""
     SHORTER = "shorter"
     CHANGED = "changed"
     UNPROVEN = "unproven"
@@ -107,6 +117,7 @@ class Reset:
 class _Mode(Enum):
     RECOGNISE = "recognise"
     HOLD = "hold"
+    CLAIM = "claim"
     OVERLAP = "overlap"
     SKIP = "skip"
     EMIT = "emit"
@@ -136,6 +147,9 @@ class TraceReader:
         self._doubts = 0
         self._doubted_at = 0.0
         self._unproven = 0
+        self._length = -1
+        self._agreeing = 0
+        self._claim: int | None = None
         self._recheck: Recheck | None = None
 
     @property
@@ -167,23 +181,31 @@ class TraceReader:
         if self._delivery is Delivery.UNKNOWN:
             self._delivery = self._memory.delivery(final=final)
         place = self.place
-        overlap = SAMPLE_BYTES if final else self._overlap
-        sample = place.sample(overlap)
-        start = place.offset - len(sample)
+        if self._claim is not None:
+            # So few bytes before the claimed end that the whole log is longer.
+            size = 1 + place.offset % min(CLAIM_BYTES, place.offset - 1)
+            return Ask(self._claim - size, size)
+        least = len(place.sample(SAMPLE_BYTES if final else self._overlap))
+        if self._delivery is Delivery.WHOLE and archived and place.offset and self._range_works:
+            return Ask(range_start=place.offset - least, if_none_match=self._etag)
+        tells = place.overlap(least)
         if self._delivery is Delivery.WHOLE:
-            if archived and place.offset and self._range_works:
-                return Ask(range_start=start, if_none_match=self._etag)
-            if self._alike(sample):
+            if tells is None:
                 return Ask(if_none_match=self._etag)
             # Old servers ignore the parameters; one that was upgraded shows itself by obeying.
-            return Ask(start, WINDOW_BYTES, None, self._etag)
-        if start == 0:
-            return Ask(0, WINDOW_BYTES, None, self._etag or _expected_etag(sample))
-        if self._alike(sample):
-            if place.offset <= HOLD_BYTES:
-                return Ask(0, WINDOW_BYTES, None, self._etag)
-            return Ask(start, min(HOLD_BYTES, place.offset - 1))
-        return Ask(start, WINDOW_BYTES, None, _expected_etag(sample))
+            return Ask(place.offset - tells, WINDOW_BYTES, None, self._etag)
+        if place.offset == least:
+            return Ask(0, WINDOW_BYTES, None, self._etag or _expected_etag(place.sample(least)))
+        if place.head is None:
+            # First the beginning: without it no window can be told from the whole.
+            short = place.offset <= SHORT_BYTES
+            return Ask(0, WINDOW_BYTES, None, self._etag) if short else Ask(0, SAMPLE_BYTES)
+        if tells is None and place.run is None:
+            return Ask(if_none_match=self._etag)
+        sample = place.sample(tells or least)
+        # Where only lengths tell, the limit is one that the whole log certainly exceeds.
+        limit = WINDOW_BYTES if tells else min(WINDOW_BYTES, place.offset - 1)
+        return Ask(place.offset - len(sample), limit, None, _expected_etag(sample))
 
     def answer(self, ask: Ask, status: int, headers: Mapping[str, str], *, final: bool = False) -> Answer:
         """Begin to digest the answer to *ask*. Header names are in lower case."""
@@ -232,10 +254,11 @@ class TraceReader:
             return Reset(recheck.good_offset, "erased")
         return Reset(recheck.good_offset, "rewritten" if recheck.differs else "shrunk")
 
-    def _alike(self, sample: bytes) -> bool:
-        """Whether a window from here and the whole log may begin with the same bytes."""
-        head = self.place.head
-        return head is None or head[: len(sample)] == sample
+    def _whole(self, size: int, *, proven: bool) -> bool:
+        """Whether a body of *size* bytes is whole: HTTP proves it, or it keeps coming as long as that."""
+        self._agreeing = self._agreeing + 1 if size == self._length else 1
+        self._length = size
+        return proven or self._agreeing >= DOUBTS
 
     def _learn(self, delivery: Delivery, *, final: bool) -> None:
         self._delivery = delivery
@@ -263,6 +286,10 @@ class Answer:
         self._skipped = 0
         self._skip_crc = 0
         self._skip_head = b""
+        self._skip_run = LeadingRun()
+        self._run = LeadingRun()
+        self._counted = 0
+        self._claim, reader._claim = reader._claim, None
         self._result: Result | None = None
         self._window_from: int | None = None
         self._limited = ask.offset is not None and status == 200
@@ -295,6 +322,8 @@ class Answer:
             return _Mode.OVERLAP
         if self._reader._recheck is not None:
             return _Mode.RECHECK
+        if self._claim is not None:
+            return _Mode.CLAIM
         if not ask.offset:
             return _Mode.SKIP if place.offset else _Mode.EMIT
         return _Mode.RECOGNISE
@@ -307,6 +336,9 @@ class Answer:
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of the body and give those that are new; the place moves with them."""
         self._received += len(data)
+        return self._digest(data)
+
+    def _digest(self, data: bytes) -> bytes:
         if self._mode is _Mode.EMIT:
             return self._emit(data)
         if self._mode is _Mode.SKIP:
@@ -319,12 +351,14 @@ class Answer:
             return b""
         if self._mode is _Mode.IGNORE:
             return b""
+        if self._mode is _Mode.HOLD:
+            return self._count(data)
         self._held += data
         return self._look()
 
     def _look(self) -> bytes:
         """Decide about the first bytes as soon as there are enough of them."""
-        if self._mode is _Mode.HOLD:
+        if self._mode is _Mode.CLAIM:
             assert self._ask.limit is not None
             return self._as_whole() if len(self._held) > self._ask.limit else b""
         sample = self._sample()
@@ -334,14 +368,68 @@ class Answer:
         if self._mode is _Mode.OVERLAP:
             return self._as_window() if is_window else self._differs()
         head = self._place.head
-        known = len(self._held) if head is None else min(len(head), len(self._held))
-        may_be_whole = head is None or self._held[:known] == head[:known]
+        assert head is not None
+        known = min(len(head), len(self._held))
+        may_be_whole = self._held[:known] == head[:known]
         if is_window and may_be_whole:
             self._mode = _Mode.HOLD
-            return self._look()
+            held, self._held = self._held, b""
+            return self._count(held)
         if is_window:
             return self._as_window()
         return self._as_whole() if may_be_whole else self._differs()
+
+    def _count(self, data: bytes) -> bytes:
+        """Count a byte that is repeated, because nothing tells yet whether it is known or new."""
+        limit, known = self._ask.limit, self._place.run
+        assert limit is not None
+        assert known is not None
+        rest = self._run.feed(data)
+        if self._received > limit or (rest and known.over and self._run.length == known.length):
+            self._limited, self._mode = False, _Mode.SKIP
+            out = b"".join(self._digest(piece) for piece in _repeated(self._run.byte, self._run.length))
+            return out + self._digest(rest)
+        if not rest:
+            return b""
+        out = b"".join(_repeated(self._run.byte, self._run.length))
+        self._held = out + rest
+        return self._as_window()
+
+    def _end_count(self) -> None:
+        """The whole answer was one byte repeated: new, nothing new, or a claim still to be proved."""
+        known, overlap = self._place.run, len(self._sample())
+        assert known is not None
+        size = self._run.length
+        full = size == WINDOW_BYTES
+        if full or size == overlap or size > known.length:
+            self._counted = size - overlap
+            if self._counted:
+                self._reader._learn(Delivery.WINDOW, final=self._final)
+            self._mode = _Mode.EMIT
+            return
+        assert self._ask.offset is not None
+        self._reader._claim = self._ask.offset + size
+        self._result = Result.MORE
+
+    def _end_claim(self) -> None:
+        """A few bytes before the claimed end were asked for; just those prove it."""
+        known, limit = self._place.run, self._ask.limit
+        assert known is not None
+        assert limit is not None
+        assert self._claim is not None
+        if self._held != known.byte * limit:
+            self._result = Result.SHORTER if len(self._held) < limit else Result.CHANGED
+            return
+        self._counted = self._claim - self._place.offset
+        self._reader._learn(Delivery.WINDOW, final=self._final)
+        self._result = Result.MORE
+
+    def rest(self) -> Iterator[bytes]:
+        """New bytes that `end` found in what was only counted; the place moves with each piece."""
+        if self._counted and self._place.run is not None:
+            for piece in _repeated(self._place.run.byte, self._counted):
+                yield self._emit(piece)
+            self._counted = 0
 
     def _sample(self) -> bytes:
         start = self._ask.offset if self._window_from is None else self._window_from
@@ -372,14 +460,15 @@ class Answer:
         known = data[: place.offset - here]
         self._skipped += len(known)
         self._skip_crc = zlib.crc32(known[max(0, place.start - here) :], self._skip_crc)
+        self._skip_run.feed(known)
         if here < SAMPLE_BYTES:
             self._skip_head += known[: SAMPLE_BYTES - here]
         if self._skipped < place.offset:
             return b""
         if self._skip_crc != place.crc:
             return self._differs()
-        if place.head is None:
-            place.head = self._skip_head
+        if place.head is None or place.run is None:
+            place.meet(self._skip_head, self._skip_run)
         if self._ask.offset:
             self._limited = False
             self._reader._learn(Delivery.WHOLE, final=self._final)
@@ -396,34 +485,41 @@ class Answer:
             self._reader._learn(Delivery.WHOLE, final=self._final)
         return data
 
-    def end(self, *, proven: bool = True) -> tuple[bytes, Result]:
-        """The body ended well.
+    def end(self, *, proven: bool = True) -> Result:
+        """The body ended well; `rest` has new bytes that were held back until now.
 
         Args:
             proven: HTTP itself says that the body is complete (a length or chunks). A body that just
-                stopped may have been cut, so its shortness means nothing.
-
-        Returns:
-            New bytes that were held back until now, and what the answer brought.
+                stopped may have been cut, so its shortness means nothing until it keeps to it.
         """
-        rest = b""
-        if self._mode is _Mode.HOLD:
-            if proven:
-                rest = self._as_window()
-            else:
-                return b"", Result.UNPROVEN
         if self._mode is _Mode.RECHECK:
-            return b"", self._end_recheck(proven=proven)
+            return self._end_recheck(proven=proven)
+        if self._mode is _Mode.HOLD:
+            self._end_count()
+        elif self._mode is _Mode.CLAIM:
+            self._end_claim()
         if self._result is not None:
-            return rest, self._result
+            return self._result
+        whole = self._reader._whole(self._received, proven=proven)
         if self._mode is not _Mode.EMIT:
-            return rest, Result.SHORTER if proven else Result.UNPROVEN
-        self._remember_etag()
-        if self._new:
-            self._reader._grew(self._new)
-        if self._limited and self._ask.limit is not None and self._received >= self._ask.limit:
-            return rest, Result.MORE
-        return rest, Result.GROWN if self._new else Result.SAME if proven else Result.UNPROVEN
+            return self._end_early(whole=whole)
+        new = self._new + self._counted
+        if new:
+            self._reader._grew(new)
+        full = self._limited and self._ask.limit is not None and self._received >= self._ask.limit
+        self._remember_etag(valid=whole and not full)
+        if full:
+            return Result.MORE
+        return Result.GROWN if new else Result.SAME if whole else Result.UNPROVEN
+
+    def _end_early(self, *, whole: bool) -> Result:
+        """The answer ended before the known bytes did."""
+        beginning = self._mode is _Mode.SKIP and self._limited and self._ask.limit == SAMPLE_BYTES
+        if beginning and self._received == SAMPLE_BYTES:
+            # Just the beginning that was asked for: from here on windows can be told.
+            self._place.meet(self._skip_head, self._skip_run)
+            return Result.MORE
+        return Result.SHORTER if whole else Result.UNPROVEN
 
     def _end_recheck(self, *, proven: bool) -> Result:
         reader = self._reader
@@ -438,12 +534,22 @@ class Answer:
         if self._reader._recheck is not None:
             self._reader._recheck = self._place.recheck()
 
-    def _remember_etag(self) -> None:
-        """Keep the validator of a body that was exactly the trace as far as it is known now."""
+    def _remember_etag(self, *, valid: bool) -> None:
+        """Keep the validator of a body that was exactly the trace as far as it is known now.
+
+        Of a full window or a cut body it may stand for more than arrived, and would hide that for ever.
+        """
         whole = self._status == 200 and (not self._limited or self._ask.offset == 0)
-        self._reader._etag = self._etag if whole and self._received == self._place.offset else None
+        exact = valid and whole and self._received == self._place.offset
+        self._reader._etag = self._etag if exact else None
 
 
 def _expected_etag(body: bytes) -> str | None:
     """The ETag Rack gives a body, so that an unchanged window costs no byte; none for an empty one."""
     return f'W/"{hashlib.sha256(body).hexdigest()[:32]}"' if body else None
+
+
+def _repeated(byte: bytes, count: int) -> Iterator[bytes]:
+    """*byte* *count* times, in pieces."""
+    for at in range(0, count, SLICE_BYTES):
+        yield byte * min(SLICE_BYTES, count - at)
