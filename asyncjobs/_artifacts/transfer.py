@@ -3,6 +3,9 @@
 Drives the one retry layer of the client: each attempt asks the API anew (so a signed link is always fresh),
 goes on where the bytes end when the answer proves that it may, and otherwise begins again. What an answer is
 good for is decided in `asyncjobs._manifest`; nothing has its final name here.
+
+Bytes from more than one answer are proven twice: each answer begins with a piece that is here already, and
+the whole is held against the checksums that a zip or gzip file carries.
 """
 
 from __future__ import annotations
@@ -21,11 +24,14 @@ from asyncjobs._errors import (
     TruncatedBodyError,
 )
 from asyncjobs._manifest import (
+    OVERLAP_BYTES,
     Decision,
     Held,
     Kind,
+    Overlap,
     ReadAt,
     Resume,
+    check_gzip,
     check_kind,
     check_members,
     check_zip,
@@ -39,7 +45,7 @@ OpenBody = Callable[[int | None, str | None], AbstractAsyncContextManager[Body]]
 """`open(range_start, if_range)`: one request for the file, or for its rest."""
 
 _ROUNDS = 2
-"""How often a file that arrived whole and is not right is fetched again from its start."""
+"""How often a file is fetched to its end before one that is not right is believed to be so on the server."""
 _CHANGES = 2
 """How often the file may turn out to be another one before we stop chasing it."""
 _HEAD_BYTES = 16
@@ -99,36 +105,59 @@ async def fetch_whole(
         meter: Is told of every byte, and may slow the reading.
         fsync: Force the bytes to the disk before returning.
         check_crcs: Also read every member of a zip. Always done when HTTP did not prove the end of the
-            body, and when an earlier process left a part of the bytes.
+            body, and when the bytes are from more than one answer, unless a hash from elsewhere proves them.
 
     Raises:
-        IntegrityError: It arrived whole twice and was not what was announced.
+        IntegrityError: It arrived whole twice and was not what was announced, or something else arrived
+            each time; nothing is kept.
         RequestError, ResponseError: The retry policy is used up.
         DestinationError: The disk refused.
 
     Cancellation: what is here is kept for the next call when the server can go on from it.
     """
-    failure: IntegrityError | None = None
-    for _ in range(_ROUNDS):
+    attempts = api.attempts("download", call=source.call)
+    for left in reversed(range(_ROUNDS)):
         part = await claim_part(folder, name, source.key)
+        transfer = _Transfer(api, part, source, meter, attempts)
         try:
-            transfer = _Transfer(api, part, source, meter)
             await transfer.run()
-            unsure = transfer.unproven or part.inherited > 0
-            size, sha256 = part.length, await part.finish(sync=fsync)
-            transfer.check_hash(sha256)
-            doubtful = part.doubtful and not transfer.hash_is_known
-            judge = _judge(source, crcs=check_crcs or unsure, doubtful=doubtful)
-            kind = await folder.examine(part.data_name, judge)
-            return Fetched(part, size, sha256, kind)
-        except IntegrityError as error:
+            outcome = await _verified(transfer, folder, fsync=fsync, check_crcs=check_crcs)
+        except IntegrityError:
             await part.discard()
-            failure = error
+            raise
         except BaseException:
             await part.release()
             raise
-    assert failure is not None
-    raise failure
+        if isinstance(outcome, Fetched):
+            return outcome
+        await part.discard()
+        if not left:
+            raise outcome
+        await _wait(attempts, _RefusedError(str(outcome)))
+    raise AssertionError("the last round returns or raises")
+
+
+async def _verified(
+    transfer: _Transfer, folder: Folder, *, fsync: bool, check_crcs: bool
+) -> Fetched | IntegrityError:
+    """Close a file that is here to its last byte: it, or what is wrong with it."""
+    part = transfer.part
+    crcs = check_crcs or (transfer.is_unsure and not transfer.hash_is_known)
+    doubtful = part.doubtful and not transfer.hash_is_known
+    size, sha256 = part.length, await part.finish(sync=fsync)
+    try:
+        transfer.check_hash(sha256)
+        kind = await folder.examine(part.data_name, _judge(transfer.source, crcs=crcs, doubtful=doubtful))
+    except IntegrityError as error:
+        return error
+    return Fetched(part, size, sha256, kind)
+
+
+async def _wait(attempts: Attempts, error: AsyncJobsError) -> None:
+    try:
+        await attempts.failed(error)
+    except _RefusedError as refused:
+        raise IntegrityError(str(refused)) from None
 
 
 def _judge(source: Source, *, crcs: bool, doubtful: bool) -> Callable[[ReadAt, int], Kind]:
@@ -140,6 +169,9 @@ def _judge(source: Source, *, crcs: bool, doubtful: bool) -> Callable[[ReadAt, i
         kind = check_kind(read_at(0, _HEAD_BYTES), file_format=source.file_format)
         if kind is Kind.ZIP and source.file_format in {None, "zip"}:
             (check_members if crcs else check_zip)(read_at, size)
+        elif kind is Kind.GZIP and source.file_format != "raw":
+            if crcs or doubtful:
+                check_gzip(read_at)
         elif doubtful:
             raise IntegrityError(f"nothing proves that this {kind} file outlived a restart of the machine")
         elif crcs and source.expected is None:
@@ -157,8 +189,11 @@ class _Transfer:
     part: Part
     source: Source
     meter: Meter
+    attempts: Attempts
     unproven: bool = False
     """The last body ended with its connection, which proves nothing."""
+    resumed: bool = False
+    """The bytes are from more than one answer."""
     announced_sha256: str | None = None
     known_validator: str | None = None
     """Of the last whole answer, to notice a file that is being rewritten."""
@@ -171,82 +206,99 @@ class _Transfer:
             IntegrityError: The answers stay wrong.
             RequestError, ResponseError: The retry policy is used up.
         """
-        attempts = self.api.attempts("download", call=self.source.call)
         self.known_validator = self.part.validator
         if self.source.expected is not None and self.part.length > self.source.expected:
-            await self.part.restart()
+            await self._restart()
         while True:
             before = self.part.length
             try:
                 whole = await self._attempt()
             except AsyncJobsError as error:
                 await self.part.drain()
-                attempts.progress(max(0, self.part.length - before))
-                await self._wait(attempts, error)
+                self.attempts.progress(max(0, self.part.length - before))
+                await _wait(self.attempts, error)
                 continue
             if whole:
                 return
-            await self.part.restart()
+            await self._restart()
 
-    @staticmethod
-    async def _wait(attempts: Attempts, error: AsyncJobsError) -> None:
-        try:
-            await attempts.failed(error)
-        except _RefusedError as refused:
-            raise IntegrityError(str(refused)) from None
+    async def _restart(self) -> None:
+        self.resumed = False
+        await self.part.restart()
 
     async def _attempt(self) -> bool:
         """Send one request and take its body; False when the bytes must go and the range be given up."""
         part = self.part
-        if not self.source.resumable and part.length:
-            await part.restart()
-        ranged = part.length > 0 and part.validator is not None
-        if part.length and not ranged:
-            await part.restart()
-        held = Held(part.length, part.total, part.validator if ranged else None, self.source.expected)
-        async with self.source.open(part.length if ranged else None, held.validator) as body:
+        known = await self._known()
+        if part.length and not known:
+            await self._restart()
+        start, validator = (part.length - len(known), part.validator) if known else (None, None)
+        held = Held(part.length, start or 0, part.total, validator, self.source.expected)
+        async with self.source.open(start, validator) as body:
             decision = decide(held, body.status, body.headers)
             match decision.word:
-                case Resume.FINISHED:
-                    return True
                 case Resume.ASK_AGAIN:
                     return False
                 case Resume.REFUSE:
                     raise self._refused(decision, body)
                 case Resume.START | Resume.REWRITE:
+                    known = b""
                     await self._begin(body, decision)
+                case Resume.APPEND:
+                    self.resumed = True
             self.meter.total = decision.total
             self.meter.at(part.length)
-            await self._stream(body, decision)
+            if not await self._stream(body, decision, Overlap(known)):
+                self._changed()
+                return False
             self.unproven = body.framing == "close"
         await part.drain()
         return self._is_whole(decision)
+
+    async def _known(self) -> bytes:
+        """What is asked for again to see that it is the same file; empty when nothing can be gone on with."""
+        part = self.part
+        if not self.source.resumable or part.validator is None or part.length <= OVERLAP_BYTES:
+            return b""
+        known = await part.tail(OVERLAP_BYTES)
+        return known if len(known) == OVERLAP_BYTES else b""
+
+    def _changed(self) -> None:
+        self.changes += 1
+        if self.changes >= _CHANGES:
+            raise IntegrityError("the file on the server keeps changing while it is read")
 
     async def _begin(self, body: Body, decision: Decision) -> None:
         """Make ready for a body that is the whole file."""
         validator = usable_validator(body.headers) if self.source.resumable else None
         if self.part.length:
-            await self.part.restart()
+            await self._restart()
         if self.known_validator is not None and validator != self.known_validator:
-            self.changes += 1
-            if self.changes >= _CHANGES:
-                raise IntegrityError("the file on the server keeps changing while it is read")
+            self._changed()
         self.known_validator = validator
         if not self.source.any_bytes:
             # The ETag of a file out of an archive has the same form and is the hash of something else.
             self.announced_sha256 = sha256_of(body.headers, from_api=body.from_api)
         await self.part.note(validator, decision.total)
 
-    async def _stream(self, body: Body, decision: Decision) -> None:
+    async def _stream(self, body: Body, decision: Decision, overlap: Overlap) -> bool:
+        """Take a body; False when what is here already did not come again."""
         part, total = self.part, decision.total
         async for chunk in body:
-            if part.length == 0 and not self.source.any_bytes and len(chunk) >= _HEAD_BYTES:
-                self._check_head(chunk, body)
-            if total is not None and part.length + len(chunk) > total:
-                await part.restart()
+            fresh = overlap.strip(chunk)
+            if fresh is None:
+                return False
+            if part.length == 0 and not self.source.any_bytes and len(fresh) >= _HEAD_BYTES:
+                self._check_head(fresh, body)
+            if total is not None and part.length + len(fresh) > total:
+                await self._restart()
                 raise self._refuse(body, f"more than the announced {total} bytes arrived")
-            await part.feed(chunk)
+            if fresh:
+                await part.feed(fresh)
             await self.meter.count(len(chunk), part.length)
+        if not overlap.is_met:
+            raise TruncatedBodyError("it ended before what is here already", method=body.method, url=body.url)
+        return True
 
     def _check_head(self, chunk: bytes, body: Body) -> None:
         """Refuse a page at once, rather than after all of it."""
@@ -267,6 +319,11 @@ class _Transfer:
 
     def _refuse(self, body: Body, why: str) -> _RefusedError:
         return _RefusedError(why, method=body.method, url=body.url)
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether HTTP alone leaves open that these are the bytes of one whole file."""
+        return self.unproven or self.resumed
 
     @property
     def hash_is_known(self) -> bool:

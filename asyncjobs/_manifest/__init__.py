@@ -11,6 +11,7 @@ from asyncjobs._manifest.actions import (
     OnDisk,
     Remembered,
     choose_action,
+    lost_reason,
     missing_reason,
     remote_size,
 )
@@ -34,25 +35,30 @@ from asyncjobs._manifest.extraction import (
     plan_members,
     unpack,
 )
+from asyncjobs._manifest.gzipped import check_gzip
 from asyncjobs._manifest.lockfile import LockedFile, dump_lock, load_lock
 from asyncjobs._manifest.names import check_member, collision_key, safe_component, slug
 from asyncjobs._manifest.paths import Places, folder_beside, render, with_id
 from asyncjobs._manifest.prune import PrunePlan, plan_prune
 from asyncjobs._manifest.resume import (
     CONSTANT_ETAG,
+    OVERLAP_BYTES,
     ContentRange,
     Decision,
     Held,
+    Overlap,
     Resume,
     decide,
     parse_content_range,
     sha256_of,
     usable_validator,
 )
+from asyncjobs._manifest.single import is_shadowed, why_no_member
 
 __all__ = [
     "CONSTANT_ETAG",
     "LOG_FILE_TYPE",
+    "OVERLAP_BYTES",
     "Action",
     "ContentRange",
     "Decision",
@@ -64,12 +70,14 @@ __all__ = [
     "Member",
     "Meter",
     "OnDisk",
+    "Overlap",
     "Places",
     "PlannedMember",
     "PrunePlan",
     "ReadAt",
     "Remembered",
     "Resume",
+    "check_gzip",
     "check_kind",
     "check_member",
     "check_members",
@@ -80,8 +88,10 @@ __all__ = [
     "dump_lock",
     "find_end",
     "folder_beside",
+    "is_shadowed",
     "iter_members",
     "load_lock",
+    "lost_reason",
     "missing_reason",
     "parse_content_range",
     "plan_extraction",
@@ -95,5 +105,6 @@ __all__ = [
     "slug",
     "unpack",
     "usable_validator",
+    "why_no_member",
     "with_id",
 ]

@@ -78,16 +78,32 @@ def missing_reason(
     if not job.status.is_final:
         return "not_finished"
     size = remote_size(job, file_type)
-    there = (
-        job.artifacts_file is not None
-        if file_type == "archive"
-        else any(each.file_type == file_type for each in job.artifacts)
-    )
-    if not there:
+    if not _is_listed(job, file_type):
         return _why_none(job, now)
     if max_bytes is not None and size is not None and size > max_bytes:
         return "too_large"
     return None
+
+
+def lost_reason(job: Job, *, now: datetime, file_type: str = "archive") -> str:
+    """Why a download was answered with 404, as one word, by the job's record as it is afterwards.
+
+    Expired archives are refused before their record forgets them. One that was neither erased nor has
+    expired should be there: that is `lost`, and a failure rather than a reason.
+
+    Args:
+        job: As the server describes it now.
+        now: An aware datetime; compared with `artifacts_expire_at`.
+        file_type: Which stored file was wanted.
+    """
+    known = missing_reason(job, now=now, file_type=file_type) or _why_none(job, now)
+    return "lost" if known == "none" and _is_listed(job, file_type) else known
+
+
+def _is_listed(job: Job, file_type: str) -> bool:
+    if file_type == "archive":
+        return job.artifacts_file is not None
+    return any(each.file_type == file_type for each in job.artifacts)
 
 
 def _why_none(job: Job, now: datetime) -> str:

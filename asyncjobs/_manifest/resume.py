@@ -1,8 +1,9 @@
-"""May these bytes be added to the ones we have? Validators and the table of answers to a ranged request.
+"""May these bytes be added to the ones we have? Validators, the table of answers to a range, the overlap.
 
 The rules are those of RFC 9110, sections 8.8 (validators), 13.1.5 (If-Range), 14.4 (Content-Range) and
-15.3.7 (206), read strictly: whatever is odd starts over, and nothing is ever spliced. It knows nothing of
-connections or files; the caller carries out the word it gets.
+15.3.7 (206), read strictly: whatever is odd starts over, and nothing is ever spliced. As a store may keep its
+ETag while the object changes, a range begins before the end of what is here, and that piece must come again.
+It knows nothing of connections or files; the caller carries out the word it gets.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ CONSTANT_ETAG = 'W/"12ae32cb1ec02d01eda3581b127c1fee"'
 """GitLab's ETag of an empty Rails body, the same on every download: it proves nothing
 (https://gitlab.com/gitlab-org/gitlab/-/issues/371991)."""
 
+OVERLAP_BYTES = 64 * 1024
+"""Asked for again with each resume, and compared. As much as one turn of the disk and the wire costs anyway;
+what is shorter than this is not worth a resume."""
+
 _STRONG = re.compile(r'"[\x21\x23-\x7e]+"')
 _SHA256 = re.compile(r'"([0-9a-f]{64})"')
 _RANGE = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19}|\*)", re.IGNORECASE)
@@ -30,13 +35,11 @@ class Resume(StrEnum):
     START = "start"
     """Nothing is here; the body is the file from its first byte."""
     APPEND = "append"
-    """The body goes on exactly where our bytes end."""
+    """The body begins where it was asked to, inside our bytes, and goes on after them."""
     REWRITE = "rewrite"
     """Throw our bytes away; the body is the whole file."""
     ASK_AGAIN = "ask_again"
     """Throw our bytes away and do not read this body: ask without a range."""
-    FINISHED = "finished"
-    """Our bytes are the whole file already."""
     REFUSE = "refuse"
     """Not the file at all; keep our bytes, and treat it as a failed attempt."""
 
@@ -46,10 +49,12 @@ class Held:
     """What is in the partial file."""
 
     length: int = 0
+    start: int = 0
+    """Where the range begins that was asked for; 0 when the whole was."""
     total: int | None = None
     """Bytes of the whole file as an earlier answer gave them."""
     validator: str | None = None
-    """What `If-Range` was sent with; None when no range was asked for."""
+    """What `If-Range` was sent with."""
     expected: int | None = None
     """Bytes of the whole file as the job record has them."""
 
@@ -61,12 +66,10 @@ class Held:
 
 @attrs.frozen
 class Decision:
-    """A word, why, and how much the body holds."""
+    """A word, why, and how long the file is."""
 
     word: Resume
     why: str
-    body_bytes: int | None = None
-    """Bytes the body must have, or None when the answer does not say."""
     total: int | None = None
     """Bytes of the whole file, or None while unknown."""
 
@@ -136,12 +139,11 @@ def decide(held: Held, status: int, headers: Mapping[str, str]) -> Decision:
     """Decide what an answer to a download request is good for.
 
     Args:
-        held: The partial file; a range was asked for exactly when `validator` is set and `length` is
-            more than 0.
+        held: The partial file, and where the range begins that was asked for.
         status: 200, 206 or 416; everything else was an error before it came here.
         headers: Of the answer, names in lower case.
     """
-    ranged = held.validator is not None and held.length > 0
+    ranged = held.start > 0
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding not in {"", "identity"}:
         # Offsets and lengths then speak of something else than the file (RFC 9110, 8.4).
@@ -153,7 +155,10 @@ def decide(held: Held, status: int, headers: Mapping[str, str]) -> Decision:
     if status == 206:
         return _part(held, headers) if ranged else _unasked(held)
     if status == 416:
-        return _beyond(held, headers) if ranged else _unasked(held)
+        # It was asked for bytes that we have, so the file is shorter than ours: another one.
+        return (
+            Decision(Resume.ASK_AGAIN, "416: it does not reach as far as ours") if ranged else _unasked(held)
+        )
     return Decision(Resume.REFUSE, f"status {status} carries no file")
 
 
@@ -170,13 +175,12 @@ def _whole(held: Held, headers: Mapping[str, str]) -> Decision:
         return Decision(
             Resume.REFUSE,
             f"{length} bytes announced, the job record says {held.expected}",
-            length,
             held.expected,
         )
     total = held.expected if length is None else length
     if held.length == 0:
-        return Decision(Resume.START, "the whole file", length, total)
-    return Decision(Resume.REWRITE, "the server sent the whole file instead of the rest", length, total)
+        return Decision(Resume.START, "the whole file", total)
+    return Decision(Resume.REWRITE, "the server sent the whole file instead of the rest", total)
 
 
 def _part(held: Held, headers: Mapping[str, str]) -> Decision:
@@ -186,10 +190,12 @@ def _part(held: Held, headers: Mapping[str, str]) -> Decision:
     window = parse_content_range(headers.get("content-range"))
     if window is None or window.first is None or window.last is None:
         return Decision(again, "206 without a usable Content-Range")
-    if window.first != held.length:
-        return Decision(again, f"206 begins at {window.first}, not at {held.length}")
+    if window.first != held.start:
+        return Decision(again, f"206 begins at {window.first}, not at {held.start}")
     if window.total is None:
         return Decision(again, "206 does not tell the length of the whole")
+    if window.total < held.length:
+        return Decision(again, f"the whole is {window.total} bytes, less than is here")
     if held.known_total not in {None, window.total}:
         return Decision(again, f"the whole is now {window.total} bytes, not {held.known_total}")
     body_bytes = window.last - window.first + 1
@@ -197,15 +203,7 @@ def _part(held: Held, headers: Mapping[str, str]) -> Decision:
         return Decision(again, "Content-Length contradicts Content-Range")
     if not _same_object(held.validator or "", headers):
         return Decision(again, "206 is of another version of the file")
-    return Decision(Resume.APPEND, "the rest of the same file", body_bytes, window.total)
-
-
-def _beyond(held: Held, headers: Mapping[str, str]) -> Decision:
-    window = parse_content_range(headers.get("content-range"))
-    whole = window is not None and window.first is None and window.total == held.length
-    if whole and held.known_total == held.length:
-        return Decision(Resume.FINISHED, "our bytes are the whole file", 0, held.length)
-    return Decision(Resume.ASK_AGAIN, "416: the file does not reach as far as ours")
+    return Decision(Resume.APPEND, "the rest of the same file", window.total)
 
 
 def _same_object(validator: str, headers: Mapping[str, str]) -> bool:
@@ -218,3 +216,25 @@ def _same_object(validator: str, headers: Mapping[str, str]) -> bool:
 def _length(headers: Mapping[str, str]) -> int | None:
     text = headers.get("content-length", "").strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+@attrs.define
+class Overlap:
+    """The piece of a body that is here already, held against the bytes that are here."""
+
+    _left: bytes
+
+    @property
+    def is_met(self) -> bool:
+        """Whether all of it came."""
+        return not self._left
+
+    def strip(self, chunk: bytes) -> bytes | None:
+        """What of the next piece of a body is new, or None when it differs from what is here."""
+        count = min(len(chunk), len(self._left))
+        if not count:
+            return chunk
+        if not self._left.startswith(chunk[:count]):
+            return None
+        self._left = self._left[count:]
+        return chunk[count:]

@@ -73,8 +73,6 @@ class Part:
         self._broken = False
         self.length = writer.length
         """Bytes accepted so far, those still on their way to the disk included."""
-        self.inherited = writer.length
-        """Bytes that an earlier process left and this one has not written itself."""
 
     @property
     def validator(self) -> str | None:
@@ -142,13 +140,23 @@ class Part:
         self._send()
         await self._settle()
 
+    async def tail(self, count: int) -> bytes:
+        """The last bytes that are here, read back from the disk; fewer when there are fewer.
+
+        Raises:
+            DestinationError: They cannot be written or read.
+        """
+        await self.drain()
+        start = max(0, self.length - count)
+        return await self._folder.examine(self._data, lambda read_at, _: read_at(start, count))
+
     async def restart(self) -> None:
         """Throw all bytes away and begin again."""
         self._pieces, self._gathered = [], 0
         await self._settle()
         await self._writer.restart()
         self._broken = False
-        self.length = self.inherited = 0
+        self.length = 0
         if self._record is not None:
             self._record = attrs.evolve(self._record, doubtful=False)
         await self.note(None, None)

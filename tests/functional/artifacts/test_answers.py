@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import random
 from collections.abc import Callable
@@ -22,7 +23,8 @@ from asyncjobs._errors import (
     RequestError,
     ResponseError,
 )
-from asyncjobs._manifest import CONSTANT_ETAG
+from asyncjobs._manifest import CONSTANT_ETAG, OVERLAP_BYTES
+from asyncjobs._options import RetryPolicy
 from asyncjobs._storage import Storage
 from tests.functional.artifacts.disk import content, damage, listing, overwrite
 from tests.functional.artifacts.scripted import Answer, Asked, Scripted, Step
@@ -33,10 +35,22 @@ TRUTH = honest({"a.bin": _CHANCE.randbytes(250_000), "b.txt": b"hello " * 1000})
 OTHER = honest({"a.bin": _CHANCE.randbytes(250_000), "b.txt": b"hello " * 1000})
 SIZE = len(TRUTH)
 CUT = 100_000
+AGAIN = CUT - OVERLAP_BYTES
+"""Where the range of a resume begins."""
 STAMP = "Tue, 03 Nov 2026 10:00:00 GMT"
 LATER = "Tue, 03 Nov 2026 11:00:00 GMT"
 HTML = b"<!DOCTYPE html><html>Sign in</html>"
 assert len(OTHER) == SIZE
+
+
+def differing_early(chance: int) -> bytes:
+    """Contents that differ only before the piece that a resume compares."""
+    return random.Random(chance).randbytes(20_000) + random.Random(0).randbytes(200_000)
+
+
+def gzipped(data: bytes) -> bytes:
+    """A gzip file in which the contents stand as they are."""
+    return gzip.compress(data, compresslevel=0, mtime=0)
 
 
 def whole(raw: bytes = TRUTH, etag: str | None = '"v1"', **more: Any) -> Answer:
@@ -116,7 +130,14 @@ fresh = {"Last-Modified": STAMP, "Date": STAMP}
 no_end = TRUTH[:-30] + b"\0" * 30
 gz = b"\x1f\x8b" + TRUTH[2:]
 zstd = b"\x28\xb5\x2f\xfd" + TRUTH[4:]
+ZIPS = [honest({"a.bin": differing_early(chance)}) for chance in (1, 2)]
+GZIPS = [gzipped(differing_early(chance)) for chance in (1, 2)]
+OTHER_GZIPS = [gzipped(random.Random(chance).randbytes(220_000)) for chance in (1, 2)]
+ZSTDS = [b"\x28\xb5\x2f\xfd" + random.Random(chance).randbytes(220_000) for chance in (1, 2)]
+RAWS = [random.Random(chance).randbytes(220_000) for chance in (1, 2)]
 GOOD = "good"
+FIVE: list[int | None] = [None] * 5
+"""Every attempt of the policy, and not one more."""
 
 # label, answers (the last one repeats), outcome, ranges asked for (None for the whole), facts of the record
 Row = tuple[str, list[Step], object, list[int | None] | None, dict[str, Any]]
@@ -126,7 +147,7 @@ ROWS: list[Row] = [
     ("200 until close", [whole(framing="close")], GOOD, [None], {}),
     ("200 chunked, size unknown", [whole(framing="chunked")], GOOD, [None], {"size": None}),
     ("200 until close, size unknown", [whole(framing="close")], GOOD, [None], {"size": None}),
-    ("until close, FIN, then right", [cut(whole(framing="close")), rest()], GOOD, [None, CUT], {}),
+    ("until close, FIN, then right", [cut(whole(framing="close")), rest()], GOOD, [None, AGAIN], {}),
     ("until close, RST, then right", [cut(whole(framing="close"), end="rst"), rest()], GOOD, None, {}),
     ("until close, FIN for ever", [cut(whole(etag=None, framing="close"))], RequestError, None, {}),
     (
@@ -136,55 +157,70 @@ ROWS: list[Row] = [
         [None, None],
         {"size": None},
     ),
-    ("length, FIN, 206", [cut(), rest()], GOOD, [None, CUT], {}),
+    ("length, FIN, 206", [cut(), rest()], GOOD, [None, AGAIN], {}),
     ("length, RST, 206", [cut(end="rst"), rest()], GOOD, None, {}),
-    ("chunked, FIN, 206", [cut(whole(framing="chunked")), rest()], GOOD, [None, CUT], {}),
+    ("chunked, FIN, 206", [cut(whole(framing="chunked")), rest()], GOOD, [None, AGAIN], {}),
     ("cut before the first byte", [cut(at=0), rest()], GOOD, [None, None], {}),
     (
         "cut thrice",
         [cut(), rest(until=150_000), rest(until=200_000), rest()],
         GOOD,
-        [None, CUT, 150_000, 200_000],
+        [None, AGAIN, 150_000 - OVERLAP_BYTES, 200_000 - OVERLAP_BYTES],
         {},
     ),
-    ("stalled, 206", [cut(end="stall"), rest()], GOOD, [None, CUT], {}),
+    ("stalled, 206", [cut(end="stall"), rest()], GOOD, [None, AGAIN], {}),
     ("dripping, 206", [attrs.evolve(whole(), drip=1.0), rest()], GOOD, None, {}),
-    ("200 to the range", [cut(), whole()], GOOD, [None, CUT], {}),
-    ("206 starts early", [cut(), rest(shift=-1)], GOOD, [None, CUT, None], {}),
-    ("206 starts late", [cut(), rest(shift=1)], GOOD, [None, CUT, None], {}),
-    ("206 of another total", [cut(), rest(total=SIZE + 1)], GOOD, [None, CUT, None], {}),
+    ("200 to the range", [cut(), whole()], GOOD, [None, AGAIN], {}),
+    ("206 starts early", [cut(), rest(shift=-1)], GOOD, [None, AGAIN, None], {}),
+    ("206 starts late", [cut(), rest(shift=1)], GOOD, [None, AGAIN, None], {}),
+    ("206 of another total", [cut(), rest(total=SIZE + 1)], GOOD, [None, AGAIN, None], {}),
     (
         "206 of another total, size unknown",
         [cut(), rest(total=SIZE + 1)],
         GOOD,
-        [None, CUT, None],
+        [None, AGAIN, None],
         {"size": None},
     ),
-    ("206 of unknown total", [cut(), rest(total="*")], GOOD, [None, CUT, None], {}),
-    ("206 without Content-Range", [cut(), rest(content_range=None)], GOOD, [None, CUT, None], {}),
-    ("206 with a garbled range", [cut(), rest(content_range="bytes x")], GOOD, [None, CUT, None], {}),
-    ("206 of another ETag", [cut(), rest('"v2"')], GOOD, [None, CUT, None], {}),
-    ("206 of a weak ETag", [cut(), rest('W/"v1"')], GOOD, [None, CUT, None], {}),
-    ("206 without ETag", [cut(), rest(None)], GOOD, [None, CUT, None], {}),
-    ("206 encoded", [cut(), rest(headers={"Content-Encoding": "gzip"})], GOOD, [None, CUT, None], {}),
+    ("206 of unknown total", [cut(), rest(total="*")], GOOD, [None, AGAIN, None], {}),
+    ("206 without Content-Range", [cut(), rest(content_range=None)], GOOD, [None, AGAIN, None], {}),
+    ("206 with a garbled range", [cut(), rest(content_range="bytes x")], GOOD, [None, AGAIN, None], {}),
+    ("206 of another ETag", [cut(), rest('"v2"')], GOOD, [None, AGAIN, None], {}),
+    ("206 of a weak ETag", [cut(), rest('W/"v1"')], GOOD, [None, AGAIN, None], {}),
+    ("206 without ETag", [cut(), rest(None)], GOOD, [None, AGAIN, None], {}),
+    ("206 encoded", [cut(), rest(headers={"Content-Encoding": "gzip"})], GOOD, [None, AGAIN, None], {}),
     (
         "206 multipart",
         [cut(), rest(headers={"Content-Type": "multipart/byteranges; boundary=x"})],
         GOOD,
-        [None, CUT, None],
+        [None, AGAIN, None],
         {},
     ),
-    ("206 to no range", [Answer(status=206, headers={"ETag": '"v1"'}, body=TRUTH)], IntegrityError, None, {}),
-    ("416 elsewhere", [cut(), beyond(f"bytes */{CUT - 1}")], GOOD, [None, CUT, None], {}),
-    ("416 without a range", [cut(), beyond("")], GOOD, [None, CUT, None], {}),
+    ("206 to no range", [Answer(status=206, headers={"ETag": '"v1"'}, body=TRUTH)], IntegrityError, FIVE, {}),
+    ("416 elsewhere", [cut(), beyond(f"bytes */{CUT - 1}")], GOOD, [None, AGAIN, None], {}),
+    ("416 without a range", [cut(), beyond("")], GOOD, [None, AGAIN, None], {}),
     (
         "416 at the end",
         [cut(whole(framing="chunked"), at=SIZE), beyond(f"bytes */{SIZE}")],
         GOOD,
-        [None, SIZE],
+        [None, SIZE - OVERLAP_BYTES, None],
         {},
     ),
-    ("503 between", [cut(), Answer(status=503), rest()], GOOD, [None, CUT, CUT], {}),
+    (
+        "all of it, then lost",
+        [cut(whole(framing="chunked"), at=SIZE), rest()],
+        GOOD,
+        [None, SIZE - OVERLAP_BYTES],
+        {},
+    ),
+    (
+        "206 ends inside what is here",
+        [cut(), rest(until=AGAIN + 100), rest()],
+        GOOD,
+        [None, AGAIN, AGAIN],
+        {},
+    ),
+    ("too little to go on with", [cut(at=OVERLAP_BYTES), rest()], GOOD, [None, None], {}),
+    ("503 between", [cut(), Answer(status=503), rest()], GOOD, [None, AGAIN, AGAIN], {}),
     ("500 thrice", [*[Answer(status=500)] * 3, whole()], GOOD, [None] * 4, {}),
     ("500 for ever", [Answer(status=500)], ResponseError, None, {}),
     (
@@ -194,27 +230,27 @@ ROWS: list[Row] = [
         [None, None],
         {},
     ),
-    ("403 of the API", [cut(), Answer(status=403)], ForbiddenError, [None, CUT], {}),
+    ("403 of the API", [cut(), Answer(status=403)], ForbiddenError, [None, AGAIN], {}),
     ("404 of the API", [Answer(status=404)], NotFoundError, [None], {}),
     ("304", [Answer(status=304)], ResponseError, [None], {}),
-    ("replaced meanwhile", [cut(), whole(OTHER, '"v2"')], "other", [None, CUT], {}),
+    ("replaced meanwhile", [cut(), whole(OTHER, '"v2"')], "other", [None, AGAIN], {}),
     ("no validator", [cut(whole(etag=None)), whole(etag=None)], GOOD, [None, None], {}),
     ("weak ETag", [cut(whole(etag='W/"v1"')), whole(etag='W/"v1"')], GOOD, [None, None], {}),
     ("GitLab's constant ETag", [cut(whole(etag=CONSTANT_ETAG)), whole()], GOOD, [None, None], {}),
-    ("date", [cut(whole(etag=None, headers=dated)), date_rest], GOOD, [None, CUT], {}),
+    ("date", [cut(whole(etag=None, headers=dated)), date_rest], GOOD, [None, AGAIN], {}),
     ("date of this second", [cut(whole(etag=None, headers=fresh)), whole()], GOOD, [None, None], {}),
     ("page once", [whole(HTML, headers={"Content-Type": "text/html"}), whole()], GOOD, [None, None], {}),
-    ("page for ever", [whole(HTML, headers={"Content-Type": "text/html"})], IntegrityError, None, {}),
-    ("page of the right size", [whole(HTML.ljust(SIZE))], IntegrityError, None, {}),
-    ("page, size unknown", [whole(HTML)], IntegrityError, None, {"size": None}),
-    ("JSON", [whole(b'{"message":"ok, but no zip"}')], IntegrityError, None, {"size": None}),
-    ("XML", [whole(b'<?xml version="1.0"?><Error/>')], IntegrityError, None, {"size": None}),
-    ("empty", [whole(b"")], IntegrityError, None, {}),
-    ("empty, size unknown", [whole(b"")], IntegrityError, None, {"size": None}),
-    ("encoded", [whole(headers={"Content-Encoding": "gzip"})], IntegrityError, None, {}),
-    ("shorter than the record", [whole(TRUTH[:-1])], IntegrityError, None, {}),
-    ("longer than the record", [whole(TRUTH + b"x")], IntegrityError, None, {}),
-    ("longer than the record, chunked", [whole(TRUTH + b"x", framing="chunked")], IntegrityError, None, {}),
+    ("page for ever", [whole(HTML, headers={"Content-Type": "text/html"})], IntegrityError, FIVE, {}),
+    ("page of the right size", [whole(HTML.ljust(SIZE))], IntegrityError, FIVE, {}),
+    ("page, size unknown", [whole(HTML)], IntegrityError, FIVE, {"size": None}),
+    ("JSON", [whole(b'{"message":"ok, but no zip"}')], IntegrityError, FIVE, {"size": None}),
+    ("XML", [whole(b'<?xml version="1.0"?><Error/>')], IntegrityError, FIVE, {"size": None}),
+    ("empty", [whole(b"")], IntegrityError, FIVE, {}),
+    ("empty, size unknown", [whole(b"")], IntegrityError, [None, None], {"size": None}),
+    ("encoded", [whole(headers={"Content-Encoding": "gzip"})], IntegrityError, FIVE, {}),
+    ("shorter than the record", [whole(TRUTH[:-1])], IntegrityError, FIVE, {}),
+    ("longer than the record", [whole(TRUTH + b"x")], IntegrityError, FIVE, {}),
+    ("longer than the record, chunked", [whole(TRUTH + b"x", framing="chunked")], IntegrityError, FIVE, {}),
     ("a zip without its end", [whole(no_end)], IntegrityError, [None, None], {}),
     ("a zip without its end, size unknown", [whole(no_end)], IntegrityError, [None, None], {"size": None}),
     ("SHA-256 as ETag", [whole(etag=hexed(TRUTH))], GOOD, [None], {}),
@@ -233,24 +269,44 @@ ROWS: list[Row] = [
         "raw file, longer than the record, chunked",
         [whole(HTML + b"x", framing="chunked")],
         IntegrityError,
-        None,
+        FIVE,
         {"format": "raw", "size": len(HTML)},
     ),
-    ("zip where gzip was announced", [whole()], IntegrityError, None, {"format": "gzip"}),
+    ("zip where gzip was announced", [whole()], IntegrityError, FIVE, {"format": "gzip"}),
     ("store", [whole(to_store=True)], GOOD, [None], {}),
-    ("store, cut, 206", [cut(whole(to_store=True)), rest(to_store=True)], GOOD, [None, CUT], {}),
+    ("store, cut, 206", [cut(whole(to_store=True)), rest(to_store=True)], GOOD, [None, AGAIN], {}),
     ("store, expired once", [xml(403, "AccessDenied"), whole(to_store=True)], GOOD, [None, None], {}),
     (
         "store, cut, expired, 206",
         [cut(whole(to_store=True)), xml(403, "AccessDenied"), rest(to_store=True)],
         GOOD,
-        [None, CUT, CUT],
+        [None, AGAIN, AGAIN],
         {},
     ),
     ("store, refused for ever", [xml(403, "AccessDenied")], ForbiddenError, [None, None], {}),
     ("store, object gone", [xml(404, "NoSuchKey")], NotFoundError, [None], {}),
     ("store, slow down", [xml(503, "SlowDown"), whole(to_store=True)], GOOD, [None, None], {}),
     ("store, 400", [xml(400, "InvalidArgument")], ResponseError, [None], {}),
+]
+
+
+def lying(label: str, pair: list[bytes], **facts: Any) -> Row:
+    """A store that keeps a strong ETag while the object changes under it."""
+    first, second = pair
+    assert len(first) == len(second)
+    steps: list[Step] = [cut(whole(first)), rest(raw=second, total=len(second), until=len(second))]
+    return (f"lying store, {label}", steps, second, [None, AGAIN, None], {"size": len(first), **facts})
+
+
+ROWS += [
+    lying("zip", [TRUTH, OTHER]),
+    lying("zip, the same where it is compared", ZIPS),
+    lying("gzip", OTHER_GZIPS, format="gzip"),
+    lying("gzip, the same where it is compared", GZIPS, format="gzip"),
+    lying("gzip called zip, the same where it is compared", GZIPS),
+    lying("zstd", ZSTDS),
+    lying("raw", RAWS, format="raw"),
+    (*lying("raw, size unknown", RAWS)[:4], {"size": None, "format": "raw"}),
 ]
 
 
@@ -305,6 +361,44 @@ async def test_answer(
         assert "canary-token" not in repr(asked)
 
 
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+@pytest.mark.parametrize(
+    "wrong", [whole(HTML), whole(TRUTH[:-1]), whole(b"no archive".ljust(SIZE)), whole(no_end)]
+)
+async def test_one_count_of_attempts(tmp_path: Path, attempts: int, wrong: Answer) -> None:
+    """What is wrong for ever is asked for as often as the policy says and the error tells, never more."""
+    storage, server = Storage(), Scripted(record(), [wrong])
+    policy = RetryPolicy(attempts=attempts)
+    async with server, Client(server.url, retry=policy) as client:
+        with pytest.raises(IntegrityError) as caught:
+            await download_artifacts(client._api, storage, 5, 1, tmp_path / "a.zip")
+    await storage.aclose()
+    whole_file = wrong.body == no_end
+    assert len(server.asked) == (min(attempts, 2) if whole_file else attempts)
+    assert ("after" in str(caught.value)) == (attempts > 1 and not whole_file)
+    assert whole_file or attempts == 1 or f"(after {attempts} attempts)" in str(caught.value)
+    assert listing(tmp_path) == []
+
+
+async def test_store_that_lies_again_and_again_is_given_up(tmp_path: Path) -> None:
+    """An object that changes under its ETag at every attempt ends in an error, and nothing is kept."""
+    objects = [honest({"a.bin": random.Random(chance).randbytes(250_000)}) for chance in range(9)]
+    asked = iter(objects)
+
+    def step(request: Asked) -> Answer:
+        raw = next(asked)
+        if request.start is None:
+            return cut(whole(raw))
+        return rest(raw=raw, total=len(raw), until=len(raw))(request)
+
+    storage = Storage()
+    async with Scripted(record(len(objects[0])), [step]) as server, Client(server.url) as client:
+        with pytest.raises(IntegrityError, match="keeps changing"):
+            await download_artifacts(client._api, storage, 5, 1, tmp_path / "a.zip")
+    await storage.aclose()
+    assert listing(tmp_path) == []
+
+
 def test_the_matrix_is_large_enough() -> None:
     """At least forty forms of answers are tried, each under its own name."""
     assert len({row[0] for row in ROWS}) == len(ROWS) >= 40
@@ -344,7 +438,7 @@ async def test_next_call_goes_on_where_the_last_one_failed(tmp_path: Path) -> No
         assert not dest.exists()
         assert len(listing(tmp_path)) == 2
         await _succeeds(server, dest)
-    assert [asked.start for asked in server.asked] == [None, CUT, CUT]
+    assert [asked.start for asked in server.asked] == [None, AGAIN, AGAIN]
     assert listing(tmp_path) == ["a.zip"]
 
 
@@ -355,7 +449,7 @@ async def test_damaged_leftover_is_noticed_by_the_member_checksums(tmp_path: Pat
         await _fails(server, dest)
         damage(tmp_path, ".part", CUT // 2)
         await _succeeds(server, dest)
-    assert [asked.start for asked in server.asked] == [None, CUT, CUT, None]
+    assert [asked.start for asked in server.asked] == [None, AGAIN, AGAIN, None]
 
 
 @pytest.mark.parametrize("record_text", ["", "{}", "[]", '{"key":1}', '{"key":"k","data":"../x.part"}', "\0"])
@@ -366,7 +460,7 @@ async def test_damaged_record_starts_over(tmp_path: Path, record_text: str) -> N
         await _fails(server, dest)
         overwrite(tmp_path, ".part.json", record_text)
         await _succeeds(server, dest)
-    assert [asked.start for asked in server.asked] == [None, CUT, None]
+    assert [asked.start for asked in server.asked] == [None, AGAIN, None]
 
 
 async def test_leftover_of_another_job_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -375,7 +469,7 @@ async def test_leftover_of_another_job_is_not_gone_on_with(tmp_path: Path) -> No
     async with Scripted(record(), [cut(), Answer(status=403), rest()]) as server:
         await _fails(server, dest)
         await _succeeds(server, dest, job_id=2)
-    assert [asked.start for asked in server.asked] == [None, CUT, None]
+    assert [asked.start for asked in server.asked] == [None, AGAIN, None]
     assert listing(tmp_path) == ["a.zip"]
 
 

@@ -1,6 +1,8 @@
-"""The table of answers to a download request, row by row."""
+"""The table of answers to a download request, row by row; and the piece that must come again."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from asyncjobs._manifest import (
     CONSTANT_ETAG,
     Held,
+    Overlap,
     Resume,
     decide,
     parse_content_range,
@@ -19,10 +22,11 @@ from asyncjobs._manifest import (
 TAG = '"v1"'
 STAMP = "Tue, 03 Nov 2026 10:00:00 GMT"
 FRESH = Held(expected=1000)
-PART = Held(length=400, total=1000, validator=TAG, expected=1000)
-BLIND = Held(length=400, total=1000, validator=TAG)
-DATED = Held(length=400, total=1000, validator=STAMP)
-WHOLE = Held(length=1000, total=1000, validator=TAG)
+PART = Held(length=450, start=400, total=1000, validator=TAG, expected=1000)
+BLIND = Held(length=450, start=400, total=1000, validator=TAG)
+DATED = Held(length=450, start=400, total=1000, validator=STAMP)
+WHOLE = Held(length=1000, start=950, total=1000, validator=TAG)
+UNTOLD = Held(length=450, start=400, validator=TAG)
 
 ROWS = [
     ("fresh 200", FRESH, 200, {"content-length": "1000"}, Resume.START),
@@ -104,11 +108,26 @@ ROWS = [
     ("200 to a range, replaced", BLIND, 200, {"content-length": "700", "etag": '"v2"'}, Resume.REWRITE),
     ("200 to a range, not the recorded size", PART, 200, {"content-length": "700"}, Resume.REFUSE),
     ("200 to a range, encoded", PART, 200, {"content-encoding": "br"}, Resume.ASK_AGAIN),
-    ("416 at the end", WHOLE, 416, {"content-range": "bytes */1000"}, Resume.FINISHED),
+    ("206, all of it known", WHOLE, 206, {"content-range": "bytes 950-999/1000", "etag": TAG}, Resume.APPEND),
+    (
+        "206, less than is here",
+        UNTOLD,
+        206,
+        {"content-range": "bytes 400-419/420", "etag": TAG},
+        Resume.ASK_AGAIN,
+    ),
+    (
+        "206 begins where ours end",
+        PART,
+        206,
+        {"content-range": "bytes 450-999/1000", "etag": TAG},
+        Resume.ASK_AGAIN,
+    ),
+    ("416 at the end", WHOLE, 416, {"content-range": "bytes */1000"}, Resume.ASK_AGAIN),
     ("416 elsewhere", PART, 416, {"content-range": "bytes */300"}, Resume.ASK_AGAIN),
     (
         "416 at our length, total unknown",
-        Held(400, None, TAG),
+        UNTOLD,
         416,
         {"content-range": "bytes */400"},
         Resume.ASK_AGAIN,
@@ -155,10 +174,36 @@ def test_only_a_perfect_206_appends(
     assert (decide(PART, status, headers).word is Resume.APPEND) == perfect
 
 
-def test_append_announces_what_must_come() -> None:
-    """The decision carries the body's length and the total, so a short body is noticed."""
+def test_append_announces_the_total() -> None:
+    """The decision carries the length of the whole, so a short body is noticed."""
     decision = decide(PART, 206, {"content-range": "bytes 400-699/1000", "etag": TAG})
-    assert (decision.body_bytes, decision.total) == (300, 1000)
+    assert decision.total == 1000
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40), st.lists(st.integers(0, 80), max_size=8))
+def test_overlap_is_taken_off_however_the_body_is_cut(known: bytes, rest: bytes, cuts: list[int]) -> None:
+    """At any split of a body that begins with what is known, exactly the rest is new."""
+    body = known + rest
+    edges = [0, *sorted(min(each, len(body)) for each in cuts), len(body)]
+    overlap, new = Overlap(known), b""
+    for first, last in pairwise(edges):
+        assert overlap.is_met is (first >= len(known))
+        fresh = overlap.strip(body[first:last])
+        assert fresh is not None
+        new += fresh
+    assert (new, overlap.is_met) == (rest, True)
+
+
+@given(st.binary(min_size=1, max_size=40), st.data(), st.integers(1, 50))
+def test_overlap_that_differs_in_one_bit_is_none(known: bytes, data: st.DataObject, step: int) -> None:
+    """One other bit in the piece that is known already, and the body is of another file."""
+    at = data.draw(st.integers(0, len(known) - 1))
+    body = bytearray(known + b"rest")
+    body[at] ^= 1 << data.draw(st.integers(0, 7))
+    overlap = Overlap(known)
+    found = [overlap.strip(bytes(body[start : start + step])) for start in range(0, at + 1, step)]
+    assert found[-1] is None
+    assert not overlap.is_met
 
 
 @pytest.mark.parametrize(
