@@ -166,7 +166,7 @@ class TailStream:
         if job.pipeline is None:
             watch = JobWatch(ref, job)
             self._follow(watch, None)
-            self._spawn(f"status {ref}", watch_one(self._api, watch, self._options))
+            self._spawn(f"status {ref}", self._status(watch))
             return
         pipeline = self._watch(PipelineRef(ref.project, job.pipeline.id), 1, everything=False)
         pipeline.want(ref, job, named=named)
@@ -174,6 +174,14 @@ class TailStream:
             pipeline.is_over = False
             # Asked for as a whole and at its end: it goes on, now that a job of it is alive again.
             self._spawn(f"statuses {pipeline.ref}", self._statuses(pipeline))
+
+    async def _status(self, watch: JobWatch) -> None:
+        """Ask for the status of a job that is in no pipeline's listing, as long as it is followed."""
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(watch_one(self._api, watch, self._options))
+            await watch.finished()
+            # A log that is never archived would be asked about for ever.
+            asking.cancel()
 
     async def _discover(self, target: ProjectRef | GroupRef) -> None:
         """Follow the jobs of a project or group that are alive, and new ones while any job is followed."""
