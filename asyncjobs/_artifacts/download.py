@@ -27,7 +27,7 @@ from asyncjobs._artifacts.sources import (
     why_missing,
 )
 from asyncjobs._artifacts.transfer import Fetched, Source, fetch_whole
-from asyncjobs._errors import NotFoundError
+from asyncjobs._errors import NotFoundError, ResponseError
 from asyncjobs._manifest import missing_reason
 from asyncjobs._models import ArtifactFile, DownloadProgress, Job, JobRef
 from asyncjobs._options import ExtractLimits
@@ -66,7 +66,8 @@ async def download_artifacts(
         on_progress: Called with a `DownloadProgress` about every MiB; it must return at once.
 
     Raises:
-        ArtifactMissingError: There is no archive; `.reason` says why.
+        ArtifactMissingError: There is no archive; `.reason` says why, `lost` when its record lists one that
+            the server does not find.
         NotFoundError: No such job, or the token may not see it.
         ForbiddenError: The token may not read the archive.
         IntegrityError: What arrived is not what was announced; nothing is kept.
@@ -87,15 +88,13 @@ async def _download_job(
 ) -> ArtifactFile:
     if job is not None and job.artifacts_file is None:
         raise missing(ref, missing_reason(job, now=now(api)) or "none")
-    failure: NotFoundError
     try:
         return await _to_file(storage, api, job_source(api, ref, job), ref, dest, on_progress)
     except NotFoundError as error:
-        if not is_missing(error):
+        reason = await why_missing(api, ref) if is_missing(error) else None
+        if reason is None:
             raise
-        failure = error
-    reason = await why_missing(api, ref)
-    raise failure if reason is None else missing(ref, reason)
+        raise missing(ref, reason) from error
 
 
 async def download_ref_artifacts(
@@ -150,7 +149,8 @@ async def download_artifact_member(
     """Download one file out of a job's archive. Its byte count is checked; nothing is resumed.
 
     A server without that endpoint (before GitLab 10) sends the whole archive, which is kept beside *dest*
-    until the file is taken out of it; then the file's checksum is checked as well.
+    until the file is taken out of it; then the file's checksum is checked as well. So does every server for
+    a file called `tree` at the root, whose address is that of the listing.
 
     Args:
         api: The endpoints.
@@ -163,6 +163,7 @@ async def download_artifact_member(
 
     Raises:
         NotFoundError: No such job, archive or file.
+        BadResponseError: Something else came with a good status, such as a sign-in page.
         ValueError: A path that is absolute or climbs.
         UnsafeArchiveError: The whole archive was sent, and the file must not be unpacked or is larger than
             the defaults of `ExtractLimits`.
@@ -178,8 +179,8 @@ async def download_artifact_member(
         source = member_source(api, ref, member, None)
         try:
             return await _to_file(storage, api, source, ref, dest, on_progress)
-        except NotFoundError as error:
-            if not routes.learn_from_member(error):
+        except ResponseError as error:
+            if not routes.learn_from_member(member, error):
                 raise
     return await _out_of_archive(storage, api, ref, member, dest, on_progress)
 

@@ -8,6 +8,7 @@ it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from fnmatch import fnmatchcase
 from functools import partial
@@ -23,16 +24,21 @@ from asyncjobs._artifacts.run import Run
 from asyncjobs._artifacts.sources import member_source, not_in_archive
 from asyncjobs._artifacts.transfer import Fetched, Source
 from asyncjobs._errors import (
+    ArtifactError,
     AsyncJobsError,
+    BadResponseError,
     ClosedError,
     DiskFullError,
     ManifestError,
     NotFoundError,
+    ResponseError,
     UnsafePathError,
 )
-from asyncjobs._manifest import Action, check_member, collision_key, folder_beside
+from asyncjobs._manifest import Action, check_member, collision_key, folder_beside, is_shadowed
 from asyncjobs._models import ArtifactEntry, ArtifactOutcome, JobRef
 from asyncjobs._storage import UNFINISHED, Folder, TreeRow, drop_part
+
+_FATAL = (DiskFullError, ManifestError, ClosedError)
 
 
 @attrs.define
@@ -79,10 +85,10 @@ class _Supply:
             raise not_in_archive(self.ref, member)
         return await archive.pick(found[0], folder, name, fsync=self.run.options.fsync)
 
-    async def cleared(self) -> None:
+    async def cleared(self, entries: Sequence[ArtifactEntry]) -> None:
         """Delete the archive, also one of an earlier run that was not needed in this one."""
         await self._stack.aclose()
-        if not routes_of(self.run.api).lack_member:
+        if not routes_of(self.run.api).lack_member and not any(is_shadowed(each.path) for each in entries):
             return
         folder, name = await self.run.folder_of(self.path)
         if folder is not None:
@@ -130,17 +136,36 @@ async def sync_members(
                 run.wanted_paths.update(f"{into}/{each.path}" for each in entries)
                 run.settle("skipped", ArtifactOutcome(ref, run.root.path / into, size, reason="dry_run"))
                 return
-            for each in entries:
-                await _one(run, target, ref, f"{into}/{each.path}", each, supply)
+            await _each(run, target, ref, into, entries, supply)
             # Before the row that says that there is nothing left to do here.
-            await supply.cleared()
+            await supply.cleared(entries)
         await run.root.ledger.put_tree(TreeRow(into, mark, tuple(each.path for each in entries)))
         run.settle("downloaded", ArtifactOutcome(ref, run.root.path / into, size))
-    except (DiskFullError, ManifestError, ClosedError):
+    except _FATAL:
         raise
     except AsyncJobsError as error:
         run.undecided_jobs.add(ref.job_id)
         run.settle("failed", ArtifactOutcome(ref, run.root.path / into, reason="error", error=error))
+
+
+async def _each(
+    run: Run, target: str, ref: JobRef, into: str, entries: Sequence[ArtifactEntry], supply: _Supply
+) -> None:
+    """Bring each member to its place; what is wrong with one of them does not keep the others away.
+
+    Raises:
+        AsyncJobsError: The first that failed, once all others were tried; or at once what all would meet.
+    """
+    failure: AsyncJobsError | None = None
+    for each in entries:
+        try:
+            await _one(run, target, ref, f"{into}/{each.path}", each, supply)
+        except _FATAL:
+            raise
+        except (ArtifactError, BadResponseError, NotFoundError) as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
 
 
 async def _all_here(run: Run, ref: JobRef, into: str, files: tuple[str, ...]) -> bool:
@@ -212,8 +237,8 @@ async def _one(run: Run, target: str, ref: JobRef, path: str, entry: ArtifactEnt
             try:
                 await fetch_and_place(run, place, folder, name, row)
                 return
-            except NotFoundError as error:
-                if not routes.learn_from_member(error):
+            except ResponseError as error:
+                if not routes.learn_from_member(entry.path, error):
                     raise
         pick: Fetch = partial(supply.pick, entry.path)
         await fetch_and_place(run, place, folder, name, row, pick)

@@ -61,7 +61,9 @@ async def list_members(
             async for entry in entries:
                 found = True
                 yield entry
-            return
+            if found:
+                return
+            # No archive is empty: this is a file called `tree` that happens to be a list of nothing.
         except NotFoundError as error:
             if found:
                 raise  # the archive went while it was being listed; what was given cannot be taken back

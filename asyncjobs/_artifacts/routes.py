@@ -12,11 +12,15 @@ import attrs
 
 from asyncjobs._api import Api
 from asyncjobs._clock import Clock
-from asyncjobs._errors import NotFoundError
+from asyncjobs._errors import BadResponseError, NotFoundError, ResponseError
+from asyncjobs._manifest import is_shadowed
 from asyncjobs._protocol.urls import member_path
 
 _TRUSTED_SECONDS = 3600.0
 """A server may be upgraded under a client that lives for long, so it is asked again from time to time."""
+
+_NOT_ACCEPTABLE = 406
+"""What Grape says to an extension that it does not know."""
 
 _NO_FILE = "404 page not found"
 """What Workhorse says when a file is not in an archive (workhorse/internal/artifacts/entry.go)."""
@@ -40,11 +44,16 @@ class Routes:
         """No `artifacts/tree`."""
         return self._clock.monotonic() - self._no_tree_at < _TRUSTED_SECONDS
 
-    def learn_from_member(self, error: NotFoundError) -> bool:
-        """Take a 404 of `artifacts/*path` for what it says; whether the endpoint is what is missing."""
+    def learn_from_member(self, member: str, error: ResponseError) -> bool:
+        """Take a refusal of `artifacts/*path` for what it says; whether only the whole archive can help."""
         if error.no_route:
             self._no_member_at = self._no_tree_at = self._clock.monotonic()
-        return error.no_route
+            return True
+        if not is_shadowed(member):
+            return False
+        listed = isinstance(error, BadResponseError) or error.status == _NOT_ACCEPTABLE
+        # The listing has a 404 of its own, for archives without metadata.
+        return listed or (isinstance(error, NotFoundError) and error.message != _NO_FILE)
 
     def learn_from_tree(self, error: NotFoundError) -> None:
         """Take a 404 of `artifacts/tree` for what it says.

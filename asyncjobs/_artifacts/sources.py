@@ -6,7 +6,8 @@ tells why there is nothing to fetch.
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 
 from asyncjobs._api import Api, Body
@@ -18,7 +19,7 @@ from asyncjobs._errors import (
     ForbiddenError,
     NotFoundError,
 )
-from asyncjobs._manifest import missing_reason, remote_size
+from asyncjobs._manifest import lost_reason, remote_size, why_no_member
 from asyncjobs._models import Job, JobRef, Pipeline
 
 _MAX_CHILD_PIPELINES = 50
@@ -30,6 +31,7 @@ WHY_NOT = {
     "forbidden": "this token may not read its archive",
     "not_finished": "it has not finished",
     "too_large": "its archive is larger than allowed",
+    "lost": "the server does not find the archive that its record lists",
 }
 """Each reason for a missing archive as the end of a sentence that begins with the job."""
 
@@ -73,10 +75,18 @@ def ref_source(api: Api, project: int | str, ref: str, job_name: str) -> Source:
 
 
 def member_source(api: Api, ref: JobRef, member: str, size: int | None) -> Source:
-    """One file out of a job's archive; the server unpacks it on the way and offers no ranges."""
+    """One file out of a job's archive; the server unpacks it on the way and offers no ranges.
 
-    def open_body(_: int | None, __: str | None) -> AbstractAsyncContextManager[Body]:
-        return api.open_artifact_member(ref, member)
+    What is certainly not the file is a `BadResponseError`.
+    """
+
+    @asynccontextmanager
+    async def open_body(_: int | None, __: str | None) -> AsyncIterator[Body]:
+        async with api.open_artifact_member(ref, member) as body:
+            why = why_no_member(body.headers, from_api=body.from_api)
+            if why is not None:
+                raise await api.exchange.refused(why, body)
+            yield body
 
     return Source(
         key=f"{api.exchange.root.web_url} job {ref.job_id} member {member}",
@@ -106,11 +116,9 @@ async def read_job(api: Api, ref: JobRef) -> Job | None:
 
 
 async def why_missing(api: Api, ref: JobRef, *, file_type: str = "archive") -> str | None:
-    """Ask why a download answered 404: a reason, or None when the record still names an archive."""
+    """Ask why a download answered 404: a reason, or None when the record cannot be read either."""
     job = await read_job(api, ref)
-    if job is None:
-        return None
-    return missing_reason(job, now=now(api), file_type=file_type)
+    return None if job is None else lost_reason(job, now=now(api), file_type=file_type)
 
 
 def missing(ref: JobRef, reason: str) -> ArtifactMissingError:

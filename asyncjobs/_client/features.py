@@ -261,10 +261,12 @@ class FeatureMethods:
         """Download one file out of a job's archive; its byte count is checked, nothing is resumed.
 
         A server without that endpoint (before GitLab 10) sends the whole archive, which is kept beside *dest*
-        until the file is taken out of it, its checksum checked.
+        until the file is taken out of it, its checksum checked. So does every server for a file called
+        `tree` at the root, whose address is that of the listing.
 
         Raises:
             NotFoundError: No archive, or no such file in it.
+            BadResponseError: Something else came with a good status, such as a sign-in page.
             ValueError: A member path that is absolute or climbs, or an empty *dest*.
             UnsafeArchiveError: Out of a whole archive: a link, or more than `ExtractLimits` allow.
             IntegrityError, DestinationError: As `download_artifacts`.

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from asyncjobs._api import Api
 from asyncjobs._artifacts import download_artifact_member, list_members, sync_artifacts
 from asyncjobs._artifacts.routes import routes_of
 from asyncjobs._client import Client
 from asyncjobs._errors import (
     ArtifactError,
+    BadResponseError,
     DestinationError,
     IntegrityError,
     NotFoundError,
@@ -332,16 +334,93 @@ async def test_an_unsafe_name_among_the_matches_fails_its_job_alone(storage: Sto
     assert listing(tmp_path) == ["dest"]
 
 
-async def test_a_file_called_tree_does_not_hide_the_others(storage: Storage, tmp_path: Path) -> None:
-    """On a server without the listing its address is that of a file, which an archive may well have."""
-    async with FakeGitLab(generation="18") as gitlab:
-        a_job(gitlab, {"tree": b"oak", "report/a.xml": b"<a/>"})
+TREES = [b"oak", b"", b"[]", b"{}", b"[1]", b'{"name":"x"}', b"\x1f\x8b\x08", os.urandom(3_000_000)]
+
+
+@pytest.mark.parametrize("oak", TREES, ids=[repr(each[:9]) for each in TREES])
+@pytest.mark.parametrize("delivery", ["local", "direct"])
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_a_file_called_tree_is_a_file_like_others(
+    storage: Storage, tmp_path: Path, generation: Any, delivery: Any, oak: bytes
+) -> None:
+    """Its address is that of the listing, on one server or the other; it and its neighbours arrive."""
+    async with FakeGitLab(generation=generation, delivery=delivery) as gitlab:
+        files = {"tree": oak, "report/a.xml": b"<a/>", "report/tree": b"elm"}
+        job = a_job(gitlab, files)
+        options = SyncOptions(members=("tree", "report/*"))
         async with Client(gitlab.url, private_token=gitlab.token) as client:
             report = await sync_artifacts(
-                client._api, storage, ["group/app"], tmp_path, options=SyncOptions(members=GLOBS)
+                client._api, storage, ["group/app"], tmp_path / "all", options=options
             )
-    assert kinds(report) == (1, 0, 0, 0)
-    assert list(tree(tmp_path).values()) == [b"<a/>"]
+            again = await sync_artifacts(
+                client._api, storage, ["group/app"], tmp_path / "all", options=options
+            )
+            for member, raw in files.items():
+                await download_artifact_member(
+                    client._api, storage, "group/app", job.id, member, tmp_path / "m"
+                )
+                assert content(tmp_path / "m") == raw
+            with pytest.raises(NotFoundError):
+                await download_artifact_member(
+                    client._api, storage, "group/app", job.id, "tree.json", tmp_path / "n"
+                )
+    assert (kinds(report), kinds(again)) == ((1, 0, 0, 0), (0, 1, 0, 0))
+    assert sorted(tree(tmp_path / "all").values()) == sorted(files.values())
+    assert listing(tmp_path) == ["all", "m"]
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_no_file_called_tree_is_a_404(storage: Storage, tmp_path: Path, generation: Any) -> None:
+    """Where the listing answers in its place, the archive itself says that there is none."""
+    async with FakeGitLab(generation=generation) as gitlab:
+        job = a_job(gitlab)
+        async with Client(gitlab.url, private_token=gitlab.token) as client:
+            with pytest.raises(NotFoundError):
+                await download_artifact_member(
+                    client._api, storage, "group/app", job.id, "tree", tmp_path / "m"
+                )
+    assert listing(tmp_path) == []
+
+
+PAGES = [
+    ("<!DOCTYPE html><title>Sign in</title>", "text/html; charset=utf-8"),
+    ('{"message":"ok"}', "application/json"),
+    ("back soon", "text/plain"),
+    ("", "application/octet-stream"),
+]
+
+
+@pytest.mark.parametrize(("body", "kind"), PAGES)
+async def test_a_page_is_never_saved_as_the_file(
+    gitlab: FakeGitLab, api: Api, storage: Storage, tmp_path: Path, body: str, kind: str
+) -> None:
+    """What is certainly not the file is an error and leaves no file; in a sync the others arrive."""
+    job = a_job(gitlab)
+    where = "*/artifacts/empty"
+    gitlab.fail_next("status", status=200, body=body, content_type=kind, where=where, times=99)
+    with pytest.raises(BadResponseError, match=f"attachment, but {kind.split(';', maxsplit=1)[0]}"):
+        await download_artifact_member(api, storage, "group/app", job.id, "empty", tmp_path / "m")
+    assert gitlab.requests.count(alone) == 1
+    assert listing(tmp_path) == []
+    options = SyncOptions(members=("*",))
+    report = await sync_artifacts(api, storage, ["group/app"], tmp_path / "all", options=options)
+    assert isinstance(report.failed[0].error, BadResponseError)
+    assert sorted(tree(tmp_path / "all").values()) == sorted([FILES["report/junit.xml"], FILES["out.bin"]])
+    gitlab.faults.clear()
+    report = await sync_artifacts(api, storage, ["group/app"], tmp_path / "all", options=options)
+    assert report.ok
+    assert sorted(tree(tmp_path / "all").values()) == sorted(FILES.values())
+
+
+async def test_a_page_that_is_the_file_is_saved(
+    gitlab: FakeGitLab, api: Api, storage: Storage, tmp_path: Path
+) -> None:
+    """A report in HTML or JSON is a file like any other."""
+    files = {"index.html": b"<!DOCTYPE html><title>Sign in</title>", "a.json": b"{}", "a.xml": b"<a/>"}
+    job = a_job(gitlab, files)
+    for member, raw in files.items():
+        await download_artifact_member(api, storage, "group/app", job.id, member, tmp_path / "m")
+        assert content(tmp_path / "m") == raw
 
 
 async def test_members_interrupted_and_run_again(storage: Storage, tmp_path: Path) -> None:
