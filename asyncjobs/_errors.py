@@ -266,7 +266,7 @@ class ArtifactMissingError(ArtifactError):
     def __init__(self, text: str, *, reason: str) -> None:
         super().__init__(text)
         self.reason = reason
-        """One word: `none`, `expired`, `erased`, `forbidden`, `not_finished`, `too_large`."""
+        """One word: `none`, `expired`, `erased`, `forbidden`, `not_finished`, `too_large`, `lost`."""
 
 
 class IntegrityError(ArtifactError):

@@ -11,7 +11,7 @@ import attrs
 from asyncjobs._artifacts.matching import sync_members
 from asyncjobs._artifacts.placing import Place, fetch_and_place
 from asyncjobs._artifacts.run import Run
-from asyncjobs._artifacts.sources import is_missing, job_source, now, why_missing
+from asyncjobs._artifacts.sources import is_missing, job_source, missing, now, why_missing
 from asyncjobs._errors import (
     ArtifactError,
     AsyncJobsError,
@@ -19,7 +19,6 @@ from asyncjobs._errors import (
     DiskFullError,
     ForbiddenError,
     ManifestError,
-    NotFoundError,
     TooManyFilesError,
 )
 from asyncjobs._manifest import (
@@ -80,10 +79,17 @@ def _skip(run: Run, ref: JobRef, size: int | None, reason: str) -> None:
     run.settle("skipped", ArtifactOutcome(ref, size=size, reason=reason))
 
 
-def _fail(run: Run, ref: JobRef, size: int | None, error: AsyncJobsError, path: str | None = None) -> None:
+def _fail(
+    run: Run,
+    ref: JobRef,
+    size: int | None,
+    error: AsyncJobsError,
+    path: str | None = None,
+    reason: str = "error",
+) -> None:
     run.undecided_jobs.add(ref.job_id)
     where = None if path is None else run.root.path / path
-    run.settle("failed", ArtifactOutcome(ref, where, size, reason="error", error=error))
+    run.settle("failed", ArtifactOutcome(ref, where, size, reason=reason, error=error))
 
 
 async def settle_file(run: Run, place: Place) -> None:
@@ -104,6 +110,9 @@ async def settle_file(run: Run, place: Place) -> None:
             reason = await _reason_of(run, place, error)
             if reason is None:
                 _fail(run, ref, place.size, error, place.path)
+            elif reason == "lost":
+                # Data that should be there: nothing to be content with, whatever the status was.
+                _fail(run, ref, place.size, missing(ref, reason), place.path, reason)
             else:
                 _skip(run, ref, place.size, reason)
                 run.wanted_paths.discard(place.path)
@@ -119,11 +128,9 @@ async def _reason_of(run: Run, place: Place, error: AsyncJobsError) -> str | Non
     if not is_missing(error):
         return None
     try:
-        reason = await why_missing(run.api, place.ref, file_type=place.file_type)
+        return await why_missing(run.api, place.ref, file_type=place.file_type)
     except AsyncJobsError:
         return None
-    # 404 although the record names an archive: the removal after the expiry date is under way.
-    return reason or ("expired" if isinstance(error, NotFoundError) else None)
 
 
 async def _settle(run: Run, place: Place) -> None:

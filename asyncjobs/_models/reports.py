@@ -41,7 +41,8 @@ class ArtifactOutcome:
     sha256: str | None = None
     reason: str | None = None
     """Why it was skipped or failed, one word: `none`, `expired`, `erased`, `forbidden`,
-    `not_finished`, `too_large`, `dry_run`, `filtered`, `error`."""
+    `not_finished`, `too_large`, `dry_run`, `filtered`, `error`, or `lost` when the record lists an
+    archive that the server does not find."""
     error: AsyncJobsError | None = None
 
 

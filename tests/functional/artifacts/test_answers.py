@@ -231,7 +231,7 @@ ROWS: list[Row] = [
         {},
     ),
     ("403 of the API", [cut(), Answer(status=403)], ForbiddenError, [None, AGAIN], {}),
-    ("404 of the API", [Answer(status=404)], NotFoundError, [None], {}),
+    ("404 of the API", [Answer(status=404)], ArtifactMissingError, [None], {}),
     ("304", [Answer(status=304)], ResponseError, [None], {}),
     ("replaced meanwhile", [cut(), whole(OTHER, '"v2"')], "other", [None, AGAIN], {}),
     ("no validator", [cut(whole(etag=None)), whole(etag=None)], GOOD, [None, None], {}),

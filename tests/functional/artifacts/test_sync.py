@@ -13,9 +13,17 @@ from typing import Any
 import pytest
 
 from asyncjobs._api import Api
-from asyncjobs._artifacts import placing, sync_artifacts, sync_locked, transfer, write_lock
+from asyncjobs._artifacts import (
+    download_artifacts,
+    placing,
+    sync_artifacts,
+    sync_locked,
+    transfer,
+    write_lock,
+)
 from asyncjobs._client import Client
 from asyncjobs._errors import (
+    ArtifactMissingError,
     DestinationError,
     DiskFullError,
     ForbiddenError,
@@ -141,16 +149,50 @@ async def test_what_is_not_there_has_a_reason(
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "reason"), [("403", "skipped", "forbidden"), ("404", "skipped", "expired")]
+    ("status", "expires", "kind", "reason"),
+    [
+        ("403", None, "skipped", "forbidden"),
+        ("404", -1.0, "skipped", "expired"),
+        ("404", None, "failed", "lost"),
+        ("404", 3600.0, "failed", "lost"),
+    ],
 )
 async def test_refusals_during_the_download_are_reasons_too(
-    gitlab: FakeGitLab, api: Api, storage: Storage, tmp_path: Path, status: str, kind: str, reason: str
+    gitlab: FakeGitLab,
+    api: Api,
+    storage: Storage,
+    tmp_path: Path,
+    status: str,
+    expires: float | None,
+    kind: str,
+    reason: str,
 ) -> None:
-    """An archive that the record names and the server refuses is forbidden, or about to be removed."""
-    world(gitlab, 1)
+    """An archive that the record names and the server refuses is forbidden, or expired; else it is lost."""
+    (job,) = world(gitlab, 1)
     gitlab.fail_next(status, where="*/artifacts", times=9)
+    if expires is not None:
+        job.artifacts_expire_at = api.clock.time() + expires
     report = await sync_artifacts(api, storage, ["group/app"], tmp_path)
     assert [each.reason for each in getattr(report, kind)] == [reason]
+    assert report.ok is (kind == "skipped")
+    with pytest.raises(ForbiddenError if status == "403" else ArtifactMissingError) as caught:
+        await download_artifacts(api, storage, "group/app", job.id, tmp_path / "a.zip")
+    assert getattr(caught.value, "reason", reason) == reason or status == "403"
+
+
+async def test_a_lost_archive_keeps_the_file_of_an_earlier_run(
+    gitlab: FakeGitLab, api: Api, storage: Storage, tmp_path: Path
+) -> None:
+    """Neither pruning nor anything else takes away what the server does not find any more."""
+    (job,) = world(gitlab, 1)
+    await sync_artifacts(api, storage, ["group/app"], tmp_path)
+    before = tree(tmp_path)
+    job.set_artifacts({"another.bin": os.urandom(5000)})
+    gitlab.fail_next("404", where="*/artifacts", times=9)
+    report = await sync_artifacts(api, storage, ["group/app"], tmp_path, options=SyncOptions(prune=True))
+    assert [each.reason for each in report.failed] == ["lost"]
+    assert isinstance(report.failed[0].error, ArtifactMissingError)
+    assert tree(tmp_path) == before
 
 
 async def test_a_failing_job_is_an_outcome_and_the_rest_is_done(

@@ -15,6 +15,7 @@ from asyncjobs._manifest import (
     Remembered,
     check_kind,
     choose_action,
+    lost_reason,
     missing_reason,
     recognise,
     remote_size,
@@ -89,12 +90,32 @@ def test_reasons(facts: dict[str, Any], reason: str | None) -> None:
     assert missing_reason(job(**facts), now=NOW, max_bytes=50) == reason
 
 
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"artifacts_expire_at": None}, "lost"),
+        ({"artifacts_expire_at": NOW + timedelta(seconds=1)}, "lost"),
+        ({"artifacts_expire_at": NOW}, "expired"),
+        ({"erased_at": NOW}, "erased"),
+        ({"status": JobStatus.RUNNING}, "not_finished"),
+        ({"artifacts_file": None}, "none"),
+        ({"artifacts_file": None, "artifacts_expire_at": NOW}, "expired"),
+    ],
+)
+def test_reasons_of_a_404(facts: dict[str, Any], reason: str) -> None:
+    """Only its own date or its erasing makes a listed archive's absence harmless."""
+    listed = {"artifacts_file": ArtifactsFile(filename="a.zip", size=50)}
+    assert lost_reason(job(**(listed | facts)), now=NOW) == reason
+
+
 def test_other_file_types_are_found_among_the_artifacts() -> None:
     """A wanted report is there when the job lists it, whether or not there is an archive."""
     found = job(artifacts=(JobArtifact(file_type="junit", size=7, file_format="gzip"),))
     assert missing_reason(found, now=NOW, file_type="junit") is None
     assert remote_size(found, "junit") == 7
     assert missing_reason(found, now=NOW, file_type="dotenv") == "none"
+    assert lost_reason(found, now=NOW, file_type="junit") == "lost"
+    assert lost_reason(found, now=NOW, file_type="dotenv") == "none"
 
 
 @pytest.mark.parametrize(
