@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TextIO
 
 import click
@@ -113,10 +112,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complete_streams() -> None:
-    """A stream that the caller closed (`2>&-`) is None in Python; what goes there is lost, as was asked."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process
+    """A stream that the caller closed (`>&-`) is None in Python: give it one that says so when it is used.
+
+    The numbers of closed streams are taken first, or the next socket would be standard output.
+    News that nobody wants are lost, as was asked. Data that cannot be written are an error, with the
+    system's own words for it, as with `cat >&-`: a null device that was opened for reading has them.
+    """
+    for name, mode in (("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is not None:
+            continue
+        opened = os.open(os.devnull, mode)
+        if name != "stdin":
+            setattr(sys, name, open(opened, "w"))  # noqa: PTH123, SIM115 - a descriptor; as long as the process
 
 
 def _survive_odd_names(stream: TextIO) -> None:

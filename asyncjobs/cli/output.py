@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import itertools
 import os
 import select
 import sys
@@ -15,13 +17,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO
 
 from rich.console import Console
+from rich.segment import Segments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
+    from rich.console import RenderableType
+
 _SAFE_WRITE = 4096
 """A pipe that `select` calls writable takes this much without blocking (PIPE_BUF on Linux; see pipe(7))."""
+
+_STEP = 500
+"""Pieces of a page rendered before the event loop has its turn: some milliseconds."""
 
 PLAIN_WIDTH = 120
 """Columns of tables that nobody looks at in a terminal: steady, so that two runs can be compared."""
@@ -44,11 +52,18 @@ def is_terminal(stream: TextIO) -> bool:
         return False
 
 
+class _Console(Console):
+    """A console whose reader may leave: that is an error like any other, not rich's own way to exit."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def console_for(stream: TextIO, *, no_color: bool) -> Console:
     """A rich console that keeps server text as it is: no markup, no emoji codes, no guessing of colours."""
     terminal = is_terminal(stream)
     colour = wants_colour(stream, os.environ, no_color=no_color)
-    return Console(
+    return _Console(
         file=stream,
         markup=False,
         emoji=False,
@@ -95,9 +110,29 @@ class Output:
             self._writer = ThreadPoolExecutor(1, thread_name_prefix="asyncjobs-stdout")
         await asyncio.get_running_loop().run_in_executor(self._writer, self._write_now, data)
 
+    async def show(self, page: RenderableType) -> None:
+        """Render *page* step by step, so that a long one neither holds up the loop nor is held in memory.
+
+        Raises:
+            BrokenPipeError: The reader went away.
+
+        Cancellation: the page ends where it is.
+        """
+        pieces = iter(self.console.render(page))
+        while step := list(itertools.islice(pieces, _STEP)):
+            with self.console.capture() as rendered:
+                self.console.print(Segments(step), end="", crop=False)
+            await self.write(rendered.get().encode(self.stream.encoding or "utf-8", "backslashreplace"))
+            # A write that did not have to wait did not let anybody else run: a signal, for one.
+            await asyncio.sleep(0)
+
     def _write_now(self, data: bytes) -> None:
-        self._binary.write(data)
-        self._binary.flush()
+        try:
+            self._binary.write(data)
+            self._binary.flush()
+        except OSError as error:
+            error.filename = error.filename or "standard output"
+            raise
 
     @staticmethod
     def _ready(descriptor: int) -> bool:

@@ -88,8 +88,7 @@ async def jobs(
         failures = list(stream.failures)
     if shown:
         shown.sort(key=lambda row: (str(row[0].project), -row[0].job_id))
-        table = jobs_table(shown, width=session.out.console.width, now=datetime.now(UTC))
-        session.out.console.print(table)
+        await session.out.show(jobs_table(shown, width=session.out.console.width, now=datetime.now(UTC)))
     if cut and limit is None:
         session.news.warn(f"only the first {count(most, 'job')} shown; --limit 0 shows all")
     session.report(failures)
@@ -130,8 +129,8 @@ async def show(
             await session.record(records.job(job_ref, job))
         else:
             if number:
-                session.out.console.print()
-            session.out.console.print(job_details(job_ref, job, now=datetime.now(UTC)))
+                await session.out.write(b"\n")
+            await session.out.show(job_details(job_ref, job, now=datetime.now(UTC)))
     session.report(found.failures)
     return session.result(
         (each.error for each in found.failures), done=len(found.jobs), allow_empty=allow_empty, what="job"

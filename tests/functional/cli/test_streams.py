@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,7 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
+from asyncjobs.cli.output import Output, console_for
 from asyncjobs.testing import FakeGitLab
 from tests.functional.cli.conftest import LOG, ROOT, Command
 
@@ -49,13 +52,36 @@ def test_a_reader_that_leaves(asyncjobs_command: Command, fake_gitlab: FakeGitLa
     pipeline = fake_gitlab.add_project("shop/web").add_pipeline("main")
     for number in range(300):
         pipeline.add_job(f"test {number} {'x' * 200}", status="success")
-    process = asyncjobs_command.start("jobs", "shop/web", "--json")
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.wait(timeout=60) == 141
-    assert process.stderr is not None
-    assert process.stderr.read() == b""
+    for arguments in (("jobs", "shop/web", "--json"), ("show", "shop/web")):
+        process = asyncjobs_command.start(*arguments)
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
+async def test_a_long_page_lets_others_run(capfd: pytest.CaptureFixture[str]) -> None:
+    """A table of thousands of rows does not hold up the loop, and so no signal either."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    table = Table("number")
+    for number in range(3000):
+        table.add_row(str(number))
+    beside = asyncio.create_task(others())
+    await Output().show(table)
+    beside.cancel()
+    shown = capfd.readouterr().out
+    console_for(sys.stdout, no_color=False).print(table)
+    assert shown == capfd.readouterr().out
+    assert turns > 10
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
@@ -70,10 +96,22 @@ def test_a_full_standard_output(asyncjobs_command: Command, shop: FakeGitLab) ->
 
 
 def test_closed_streams(asyncjobs_command: Command, shop: FakeGitLab) -> None:
-    """A caller that closed a stream gets no traceback for it."""
-    for closing in (">&-", "2>&-", ">&- 2>&-"):
+    """Data that nobody can get are an error, news that nobody wants are not; neither is a traceback."""
+    build = next(iter(shop.jobs.values()))
+    lost = "asyncjobs: standard output: Bad file descriptor\n"
+    for arguments, closing, code, said in (
+        ("jobs shop/web", "2>&-", 0, ""),
+        ("jobs shop/web", ">&- 2>&-", 1, ""),
+        ("jobs shop/web", "<&- >&-", 1, lost),
+        ("jobs shop/web --json", ">&-", 1, lost),
+        (f"show shop/web/-/jobs/{build.id}", ">&-", 1, lost),
+        (f"trace shop/web/-/jobs/{build.id}", ">&-", 1, lost),
+        (f"download shop/web/-/jobs/{build.id} -o -", ">&-", 1, lost),
+        (f"tail -q shop/web/-/jobs/{build.id} --settle 0", ">&-", 1, lost),
+        ("--version", ">&-", 1, "asyncjobs: Bad file descriptor\n"),
+    ):
         done = subprocess.run(
-            ["sh", "-c", f"'{sys.executable}' -m asyncjobs jobs shop/web {closing}"],
+            ["sh", "-c", f"'{sys.executable}' -m asyncjobs {arguments} {closing}"],
             capture_output=True,
             cwd=asyncjobs_command.folder,
             env=asyncjobs_command.environment({}),
@@ -81,7 +119,7 @@ def test_closed_streams(asyncjobs_command: Command, shop: FakeGitLab) -> None:
             check=False,
             text=True,
         )
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (code, said), arguments
 
 
 def test_a_port_that_is_taken(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
