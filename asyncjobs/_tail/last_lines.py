@@ -1,19 +1,21 @@
 """Where the last N lines of a log begin, found without reading the log from its start where that is possible.
 
 A server with byte windows is asked for single bytes until the end is known, then for windows before it.
-Another one sends everything, and the line starts are counted as it streams past.
+Another one sends everything, and the line starts are counted as it streams past. So does whoever gives
+something else than the window asked for: behind one address may stand nodes of two minds.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import zlib
 
 from asyncjobs._api import Api
 from asyncjobs._errors import RequestError, ResponseError
 from asyncjobs._models import CURSOR_TAIL_BYTES, JobRef
-from asyncjobs._tail.reads import knows_windows, read_part
+from asyncjobs._tail.reads import knows_windows
 from asyncjobs._trace.place import Place
 from asyncjobs._trace.reading import WINDOW_BYTES
+from asyncjobs._trace.starts import LineStarts
 
 PRECISION_BYTES = 32 << 10
 """How exactly the end of a growing log is looked for."""
@@ -21,9 +23,18 @@ PRECISION_BYTES = 32 << 10
 LINE_BYTES = 200
 """What a line is assumed to take when the first window is chosen."""
 
+LONGEST_LOG_BYTES = 1 << 40
+"""No log has so many: what has a byte there is not telling of windows."""
+
+
+class _NoWindowError(Exception):
+    """The answer is not the window that was asked for."""
+
 
 async def place_of_last_lines(api: Api, ref: JobRef, lines: int, *, size: int | None) -> Place:
     """Find the place after which the log has its last *lines* lines.
+
+    A server that sends the whole log makes this hold about 250 bytes for each line.
 
     Args:
         api: The client's endpoints.
@@ -44,76 +55,88 @@ async def place_of_last_lines(api: Api, ref: JobRef, lines: int, *, size: int | 
 
 
 async def _find(api: Api, ref: JobRef, lines: int, size: int | None) -> Place:
-    if not await knows_windows(api, ref):
-        return await _by_counting(api, ref, lines)
-    return await _by_windows(api, ref, lines, size or await _end_of(api, ref))
+    if await knows_windows(api, ref):
+        try:
+            return await _by_windows(api, ref, lines, size or await _end_of(api, ref))
+        except _NoWindowError:
+            pass
+    return await _by_counting(api, ref, lines)
 
 
 async def _by_counting(api: Api, ref: JobRef, lines: int) -> Place:
     """Stream the whole log and remember where the last lines began."""
-    starts: deque[int] = deque([0], maxlen=lines + 1)
-    at, last = 0, b"\n"
+    starts = LineStarts(lines)
     async with api.open_trace(ref) as body:
         async for piece in body:
-            newline = piece.find(b"\n")
-            while newline >= 0:
-                starts.append(at + newline + 1)
-                newline = piece.find(b"\n", newline + 1)
-            at += len(piece)
-            last = piece[-1:]
-    if last != b"\n":
-        # The line after the last newline has begun, so it is one of the lines asked for.
-        starts.append(at)
-    start = starts[0]
-    return Place.inside(start, b"") if start else Place()
+            starts.feed(piece)
+    return starts.place()
+
+
+async def _window(api: Api, ref: JobRef, offset: int, limit: int) -> bytes:
+    """Read one window, at most *limit* bytes.
+
+    Raises:
+        _NoWindowError: There is more, so it is something else.
+    """
+    data = bytearray()
+    async with api.open_trace(ref, offset=offset, limit=limit) as body:
+        async for piece in body:
+            data += piece
+            if len(data) > limit:
+                raise _NoWindowError
+    return bytes(data)
 
 
 async def _end_of(api: Api, ref: JobRef) -> int:
     """The length of a log, to within `PRECISION_BYTES` below."""
     low, high = 0, WINDOW_BYTES
-    while await _reaches(api, ref, high):
+    while await _window(api, ref, high, 1):
         low, high = high, high * 4
+        if high > LONGEST_LOG_BYTES:
+            raise _NoWindowError
     while high - low > PRECISION_BYTES:
         middle = (low + high) // 2
-        if await _reaches(api, ref, middle):
+        if await _window(api, ref, middle, 1):
             low = middle
         else:
             high = middle
     return high
 
 
-async def _reaches(api: Api, ref: JobRef, offset: int) -> bool:
-    async with api.open_trace(ref, offset=offset, limit=1) as body:
-        async for _ in body:
-            return True
-    return False
-
-
 async def _by_windows(api: Api, ref: JobRef, lines: int, end: int) -> Place:
     """Read backwards from *end*, window by window, until enough line starts are seen."""
     wanted = lines + 1
     at = end
-    size = min(WINDOW_BYTES, max(2 * PRECISION_BYTES, lines * LINE_BYTES))
-    is_last = True
+    size = min(WINDOW_BYTES // 2, max(2 * PRECISION_BYTES, lines * LINE_BYTES))
     while at > 0:
-        begin = max(0, at - size)
-        data, _ = await read_part(api, ref, begin, at - begin, at - begin)
-        if is_last and data and not data.endswith(b"\n"):
-            wanted -= 1
-        is_last = is_last and not data
-        newline = len(data)
+        # No window is longer than what stands before it, so no log that reaches it passes for one.
+        begin = at - size if at > 2 * size else 0
+        data = await _window(api, ref, begin, at - begin)
+        if begin + len(data) < at and (at < end or (begin and not data)):
+            raise _NoWindowError  # the end was found further on, or is not even near
+        if at == end and data and not data.endswith(b"\n"):
+            wanted -= 1  # a line that was begun counts as one
+        cut = len(data)
         while wanted > 0:
-            newline = data.rfind(b"\n", 0, newline)
-            if newline < 0:
+            cut = data.rfind(b"\n", 0, cut)
+            if cut < 0:
                 break
             wanted -= 1
         if wanted == 0:
-            return await _place(api, ref, begin + min(newline + 1, len(data)))
+            return await _place(api, ref, begin, data[: cut + 1])
         at = begin
     return Place()
 
 
-async def _place(api: Api, ref: JobRef, start: int) -> Place:
-    before = max(0, start - CURSOR_TAIL_BYTES)
-    tail, _ = await read_part(api, ref, before, start - before, start - before)
-    return Place.inside(start, tail) if start else Place()
+async def _place(api: Api, ref: JobRef, begin: int, before: bytes) -> Place:
+    """The place after the bytes *before*, which stand at *begin*."""
+    start = begin + len(before)
+    if not begin:
+        return Place(start, zlib.crc32(before), before[-CURSOR_TAIL_BYTES:])
+    known = before[-CURSOR_TAIL_BYTES:]
+    if len(known) == CURSOR_TAIL_BYTES:
+        return Place.inside(start, known)
+    tail = await _window(api, ref, start - CURSOR_TAIL_BYTES, CURSOR_TAIL_BYTES)
+    if len(tail) < CURSOR_TAIL_BYTES or not tail.endswith(known):
+        raise _NoWindowError
+    return Place.inside(start, tail)

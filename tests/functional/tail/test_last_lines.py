@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -13,9 +15,12 @@ from asyncjobs._options import TailOptions
 from asyncjobs._tail import tail
 from asyncjobs.testing import FakeGitLab, FakeJob
 from tests.functional.tail.conftest import Connect
+from tests.support.clients import open_client
+from tests.support.rawserver import RawServer, Received, Wire, http
 
 kinds = pytest.mark.parametrize("kind", ["window", "range", "whole"])
 LOG = b"".join(b"line %06d\n" % number for number in range(10_000))
+BIG = b"".join(b"line %06d\n" % number for number in range(60_000))
 NEW = b"".join(b"new  %06d\n" % number for number in range(500))
 
 
@@ -76,3 +81,69 @@ async def test_log_erased_while_its_last_lines_are_followed(connect: Connect, ki
     assert resets(events) == [(0, "erased")]
     assert isinstance(events[-1], JobFinished)
     assert not [event for event in events if isinstance(event, TailFailed)]
+
+
+@kinds
+async def test_cursor_of_last_lines_goes_on(connect: Connect, kind: str) -> None:
+    """Wherever the last lines begin, the cursor at their end is one that can be written down and read."""
+    async with FakeGitLab(trace=kind) as gitlab, connect(gitlab) as api:  # type: ignore[arg-type] # a plain str
+        job = running(gitlab)
+        for lines in (0, 1, 3, 6):
+            last = (await last_lines(api, job, lines, follow=False))[-1]
+            cursor = last.cursor  # type: ignore[union-attr] # the paused tail's
+            assert cursor is not None
+            assert TraceCursor.parse(str(cursor)) == cursor
+            assert cursor.offset == len(LOG)
+
+
+@pytest.mark.parametrize("lines", [0, 3, 2000])
+@pytest.mark.parametrize(
+    "upgraded", [lambda number: number % 2 == 1, lambda number: number == 1, lambda _: False]
+)
+async def test_nodes_of_two_minds(lines: int, upgraded: Callable[[int], bool]) -> None:
+    """Where only some nodes know windows, the last lines are the last lines, after a few requests."""
+    traces = 0
+
+    async def script(received: Received, wire: Wire) -> None:
+        nonlocal traces
+        target = urlsplit(received.target)
+        if not target.path.endswith("/trace"):
+            record = {"id": 8, "name": "build", "status": "success", "stage": "test"}
+            await wire.write(http(200, record))
+            return
+        traces += 1
+        query = {name: int(value) for name, (value,) in parse_qs(target.query).items()}
+        body = BIG
+        if upgraded(traces) and "byte_offset" in query:
+            body = BIG[query["byte_offset"] :][: query["byte_limit"]]
+        await wire.write(http(200, body, {"Content-Type": "text/plain"}))
+
+    async with RawServer(script) as server, open_client(server.url) as client:
+        options = TailOptions(tail_lines=lines)
+        async with asyncio.timeout(1000), client.tail(JobRef("group/app", 8), options=options) as stream:
+            events = [event async for event in stream]
+    found = b"".join(event.raw for event in events if isinstance(event, LogLine))
+    assert found == BIG[len(BIG) - 12 * lines :]
+    assert isinstance(events[-1], JobFinished)
+    assert traces < 20
+
+
+async def test_a_byte_at_every_offset() -> None:
+    """A server that has something at every place asked for does not keep the search going."""
+    traces = 0
+
+    async def script(received: Received, wire: Wire) -> None:
+        nonlocal traces
+        if "/trace" not in received.target:
+            await wire.write(http(200, {"id": 8, "name": "build", "status": "success", "stage": "test"}))
+            return
+        traces += 1
+        far = f"byte_offset={1 << 40}&" in received.target
+        await wire.write(http(200, b"" if far else b"x", {"Content-Type": "text/plain"}))
+
+    async with RawServer(script) as server, open_client(server.url) as client:
+        options = TailOptions(tail_lines=2)
+        async with asyncio.timeout(1000), client.tail(JobRef("group/app", 8), options=options) as stream:
+            events = [event async for event in stream]
+    assert [event.raw for event in events if isinstance(event, LogLine)] == [b"x"]
+    assert traces < 30
