@@ -85,6 +85,8 @@ class Place:
         self._recent = b""
         self._base = Checkpoint(offset, crc)
         self._checkpoints = [Checkpoint(start, 0)]
+        self._line = self._checkpoints[0]
+        """The last line start before the kept bytes."""
 
     @classmethod
     def from_cursor(cls, cursor: TraceCursor | None) -> Place:
@@ -166,12 +168,18 @@ class Place:
             cut = len(recent) - RECENT_BYTES // 2
             gone, recent = recent[:cut], recent[cut:]
             self._before = (self._before + gone[-SAMPLE_BYTES:])[-SAMPLE_BYTES:]
-            self._base = Checkpoint(self._base.offset + len(gone), zlib.crc32(gone, self._base.crc))
+            newline, crc = gone.rfind(b"\n") + 1, self._base.crc
+            if newline:
+                crc = zlib.crc32(memoryview(gone)[:newline], crc)
+                self._line = Checkpoint(self._base.offset + newline, crc)
+            crc = zlib.crc32(memoryview(gone)[newline:], crc)
+            self._base = Checkpoint(self._base.offset + len(gone), crc)
         self._recent = recent
 
     def recheck(self) -> Recheck:
         """Begin to compare another copy of the trace with what was delivered."""
-        marks = [*(c for c in self._checkpoints if c.offset < self._base.offset), self._base]
+        marks = [c for c in self._checkpoints if c.offset < self._line.offset]
+        marks += [self._line, self._base] if self._line.offset < self._base.offset else [self._base]
         return Recheck(self.start, marks, self._recent)
 
     def rewind(self, offset: int, crc: int, tail: bytes) -> None:
@@ -183,6 +191,7 @@ class Place:
         if offset <= self.start:
             self.start, self._checkpoints = 0, [Checkpoint(0, 0)]
         self._checkpoints = [c for c in self._checkpoints if c.offset <= offset]
+        self._line = Checkpoint(offset, crc)
         if self.head is not None:
             self.head = self.head[:offset]
         if self.run is not None:
@@ -254,7 +263,9 @@ class Recheck:
                 self.differs = True
             else:
                 del self._marks[0]
-                self._good(mark.offset)
+                # The last mark stands wherever the kept bytes begin, and lines are cut anew after a reset.
+                if self._last.endswith(b"\n"):
+                    self._good(mark.offset)
         return rest
 
     def _in_recent(self, data: bytes) -> bytes:
