@@ -136,7 +136,7 @@ class Place:
         """
         if self.head is None:
             return None
-        recent = self.sample(RECENT_BYTES)
+        recent = self.sample(SAMPLE_BYTES + 1)
         repeated = len(recent) - len(recent.rstrip(recent[-1:]))
         for size in (least, least - 1, repeated + 1):
             if 0 < size <= len(recent) and recent[-size:][:SAMPLE_BYTES] != self.head[:size]:

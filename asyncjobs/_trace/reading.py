@@ -39,7 +39,7 @@ WINDOW_BYTES: Final = 512_000
 SHORT_BYTES: Final = 32 << 10
 """A log no longer than this is read once from its start where its beginning is not known."""
 
-CLAIM_BYTES: Final = 97
+CLAIM_BYTES: Final = 31
 """Most bytes asked for to prove where a log ends."""
 
 SLICE_BYTES: Final = 64 << 10
@@ -102,6 +102,15 @@ class Result(Enum):
     """A comparison of the whole log ended."""
 
 
+@attrs.frozen
+class _Claim:
+    """Where a log ends, if an answer was a window."""
+
+    end: int
+    full: bool
+    """The window was full, so there may be more."""
+
+
 DOUBTFUL: Final = frozenset({Result.SHORTER, Result.CHANGED})
 
 
@@ -149,7 +158,7 @@ class TraceReader:
         self._unproven = 0
         self._length = -1
         self._agreeing = 0
-        self._claim: int | None = None
+        self._claim: _Claim | None = None
         self._recheck: Recheck | None = None
 
     @property
@@ -184,7 +193,7 @@ class TraceReader:
         if self._claim is not None:
             # So few bytes before the claimed end that the whole log is longer.
             size = 1 + place.offset % min(CLAIM_BYTES, place.offset - 1)
-            return Ask(self._claim - size, size)
+            return Ask(self._claim.end - size, size)
         least = len(place.sample(SAMPLE_BYTES if final else self._overlap))
         if self._delivery is Delivery.WHOLE and archived and place.offset and self._range_works:
             return Ask(range_start=place.offset - least, if_none_match=self._etag)
@@ -408,7 +417,7 @@ class Answer:
             self._mode = _Mode.EMIT
             return
         assert self._ask.offset is not None
-        self._reader._claim = self._ask.offset + size
+        self._reader._claim = _Claim(self._ask.offset + size, size == self._ask.limit)
         self._result = Result.MORE
 
     def _end_claim(self) -> None:
@@ -420,9 +429,10 @@ class Answer:
         if self._held != known.byte * limit:
             self._result = Result.SHORTER if len(self._held) < limit else Result.CHANGED
             return
-        self._counted = self._claim - self._place.offset
+        self._counted = self._claim.end - self._place.offset
         self._reader._learn(Delivery.WINDOW, final=self._final)
-        self._result = Result.MORE
+        self._reader._grew(self._counted)
+        self._result = Result.MORE if self._claim.full else Result.GROWN
 
     def rest(self) -> Iterator[bytes]:
         """New bytes that `end` found in what was only counted; the place moves with each piece."""
