@@ -177,7 +177,7 @@ def command(name: str, *, advice: str = "", **more: Any) -> Callable[[Body], cli
             ctx = click.get_current_context()
             if "-" in arguments.get("targets", ()):
                 # Read before the event loop runs, so that Ctrl-C works while nothing comes.
-                arguments["targets"] = tuple(expand_stdin(arguments["targets"], sys.stdin))
+                arguments["targets"] = tuple(expand_stdin(arguments["targets"], _read_stdin()))
             ctx.exit(run(settings_of(ctx), lambda session: body(session, **arguments), advice=advice))
 
         return click.command(name, cls=AppCommand, help=help_text(body.__doc__ or ""), **more)(invoke)
@@ -191,11 +191,23 @@ def help_text(docstring: str) -> str:
     return "\n\n".join(f"\b\n{each}" if each.startswith("Examples:") else each for each in paragraphs)
 
 
+def _read_stdin() -> Iterator[str]:
+    if sys.stdin is None:
+        raise click.UsageError("- stands for targets on standard input, but that is closed")
+    try:
+        yield from sys.stdin
+    except UnicodeDecodeError:
+        raise click.UsageError("- stands for targets on standard input, but that is no text") from None
+
+
 def expand_stdin(texts: Iterable[str], stdin: Iterable[str]) -> Iterator[str]:
-    """The words of the command line, with `-` standing for the lines of standard input."""
+    """The words of the command line, with `-` standing for the lines of standard input.
+
+    Empty lines there, and those that begin with `#`, are for people.
+    """
     for text in texts:
         if text == "-":
-            yield from (line.strip() for line in stdin if line.strip())
+            yield from (line.strip() for line in stdin if line.strip() and not line.lstrip().startswith("#"))
         else:
             yield text
 
