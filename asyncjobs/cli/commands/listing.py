@@ -20,7 +20,7 @@ from asyncjobs.cli.framework import (
 )
 from asyncjobs.cli.params import MOMENT
 from asyncjobs.cli.tables import job_line, jobs_table
-from asyncjobs.cli.targets import select_jobs
+from asyncjobs.cli.targets import Once, select_jobs
 from asyncjobs.cli.text import count
 
 MOST_SHOWN = 10_000
@@ -51,10 +51,11 @@ async def jobs(
     as_json: bool,
     allow_empty: bool,
 ) -> int:
-    """List the jobs of every TARGET as they arrive.
+    """List the jobs of every TARGET as they arrive, each once.
 
     A table on a terminal; elsewhere one job a line, separated by tabs: target, status, name,
-    stage, ref, created_at, duration, failure_reason. With --json every field GitLab sends.
+    stage, ref, created_at, duration, failure_reason. With --json the fields of a job that GitLab
+    documents, under its names; null is what the server did not send.
 
     Examples:
         asyncjobs jobs group/app --failed
@@ -66,8 +67,10 @@ async def jobs(
     shown: list[tuple[asyncjobs.JobRef, asyncjobs.Job]] = []
     done, cut = 0, False
     async with session.client() as client:
+        asked = session.targets(targets, client)
+        once = Once(len(asked))
         async with client.stream_jobs(
-            session.targets(targets, client),
+            asked,
             scope=filters.scope or None,
             ref=filters.ref,
             name=filters.name,
@@ -75,6 +78,8 @@ async def jobs(
             on_error="collect",
         ) as stream:
             async for job_ref, job in stream:
+                if not once.is_new(job_ref):
+                    continue
                 if most and done >= most:
                     cut = True
                     break

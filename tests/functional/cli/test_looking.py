@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from asyncjobs.testing import FakeGitLab
-from tests.functional.cli.conftest import Command
+from tests.functional.cli.conftest import PATIENCE, Command
 
 pytestmark = pytest.mark.real_time
 
@@ -39,6 +41,42 @@ def test_targets_come_from_standard_input(asyncjobs_command: Command, shop: Fake
     assert [json.loads(line)["id"] for line in second.lines] == [
         json.loads(line)["id"] for line in first.lines
     ]
+
+
+def test_a_list_of_targets_has_comments(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """Lines that begin with # and empty ones are no targets."""
+    done = asyncjobs_command("jobs", "-", stdin="# the shop\n\n  # and\nshop/web\n")
+    assert (done.code, len(done.lines), done.err) == (0, 2, "")
+
+
+def test_standard_input_without_text(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """Standard input that is closed, or is no text, is a usage error and no traceback."""
+    for shell in ("<&-", "< bytes"):
+        (asyncjobs_command.folder / "bytes").write_bytes(b"\xff\xfe\n")
+        done = subprocess.run(
+            ["sh", "-c", f"'{sys.executable}' -m asyncjobs jobs - {shell}"],
+            capture_output=True,
+            cwd=asyncjobs_command.folder,
+            env=asyncjobs_command.environment({"PYTHONIOENCODING": "utf-8:strict"}),
+            timeout=PATIENCE,
+            check=False,
+            text=True,
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.splitlines()[-1].startswith("Error: - stands for targets on standard input, but")
+
+
+@pytest.mark.parametrize("command", ["jobs", "show", "trace"])
+def test_overlapping_targets_give_each_job_once(
+    asyncjobs_command: Command, shop: FakeGitLab, command: str
+) -> None:
+    """A job that several targets mean is shown once, however each names its project."""
+    build = next(iter(shop.jobs.values()))
+    project = build.pipeline.project
+    targets = ("shop/web", str(project.id), "groups/shop", f"shop/web/-/jobs/{build.id}")
+    alone = asyncjobs_command(command, "groups/shop")
+    done = asyncjobs_command(command, *targets)
+    assert (done.code, len(done.out)) == (0, len(alone.out))
 
 
 def test_one_bad_target_does_not_hide_the_others(asyncjobs_command: Command, shop: FakeGitLab) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 import asyncjobs
+from asyncjobs.cli import targets
 from asyncjobs.cli.codes import UsageError
 from asyncjobs.cli.framework import expand_stdin
-from asyncjobs.cli.targets import read_target
+from asyncjobs.cli.targets import Once, read_target
 
 HOME = "https://gitlab.example.com"
 
@@ -66,6 +67,18 @@ def test_what_is_no_target_is_refused(text: str) -> None:
     """Anything else is one clear refusal."""
     with pytest.raises(UsageError):
         read_target(text, HOME)
+
+
+def test_a_job_is_new_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's number tells, whatever its project is called; what is remembered has a bound."""
+    monkeypatch.setattr(targets, "MOST_REMEMBERED", 2)
+    first, same, second, third = (
+        asyncjobs.JobRef(project, number) for project, number in (("a/b", 1), (7, 1), ("a/b", 2), ("a/b", 3))
+    )
+    once = Once(2)
+    assert [once.is_new(each) for each in (first, same, second, second)] == [True, False, True, False]
+    assert [once.is_new(each) for each in (third, third)] == [True, True]
+    assert all(Once(1).is_new(first) for _ in range(2))
 
 
 def test_a_dash_stands_for_standard_input() -> None:
