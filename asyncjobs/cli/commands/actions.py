@@ -7,8 +7,10 @@ or a yes; what cannot be undone needs a yes in any case.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
+from typing import TextIO
 
 import click
 
@@ -31,6 +33,9 @@ from asyncjobs.cli.text import count
 AT_ONCE = 8
 """Calls under way at once; the server counts writes more strictly than reads."""
 
+_LONGEST_ANSWER = 4096
+"""Bytes a terminal gives as one line at most (termios(3))."""
+
 MOST_JOBS = 1_000
 """Jobs one command changes at most."""
 
@@ -47,6 +52,7 @@ _CANCELABLE = (
     "running",
     "scheduled",
 )
+_NOTHING = "Nothing was changed."
 _ADVICE = "What was sent before has happened; look with `asyncjobs jobs`."
 
 
@@ -62,12 +68,13 @@ async def act(
     final: bool,
     as_json: bool,
     allow_empty: bool,
+    needs_archive: bool = False,
 ) -> int:
     """Do one thing to every job meant; the changed jobs on standard output; the exit code.
 
     Where a target stands for many jobs and no status was asked for, those with one of *statuses*
-    are meant: the ones for which *verb* makes sense. With *final* it cannot be undone, so ask in
-    any case.
+    are meant: the ones for which *verb* makes sense; with *needs_archive*, of these the ones that
+    have one. With *final* it cannot be undone, so ask in any case.
     """
     done = 0
     errors: list[BaseException] = []
@@ -77,19 +84,27 @@ async def act(
         many: list[asyncjobs.Target] = [each for each in asked if not isinstance(each, asyncjobs.JobRef)]
         if filters.given:
             named, many = [], asked
-        chosen = list(named)
+        meant = {each.job_id: each for each in named}
         if many:
+            by_name = {each.job_id for each in asked if isinstance(each, asyncjobs.JobRef)}
+
+            def accept(job: asyncjobs.Job) -> bool:
+                return not needs_archive or job.id in by_name or _has_archive(job)
+
             if not filters.scope and statuses:
-                found = await _sensible(client, many, filters, statuses)
+                found = await _sensible(client, many, filters, statuses, accept)
             else:
-                found = await select_jobs(client, many, filters, most=MOST_JOBS)
+                found = await select_jobs(client, many, filters, most=MOST_JOBS, accept=accept)
             session.report(found.failures)
             errors.extend(each.error for each in found.failures)
-            chosen += [ref for ref, _ in found.jobs]
-        chosen = list(dict.fromkeys(chosen))
+            if found.passed_over:
+                session.news.say(f"{count(found.passed_over, 'job')} without an archive passed over")
+            meant |= {ref.job_id: ref for ref, _ in found.jobs}
+        chosen = list(meant.values())
         if chosen and (many or final) and not yes and not await _agreed(verb, chosen):
             session.news.warn("nothing was done")
             return ExitCode.FAILED
+        session.advice = _ADVICE
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(ref: asyncjobs.JobRef) -> tuple[asyncjobs.JobRef, Changed | asyncjobs.AsyncJobsError]:
@@ -121,21 +136,30 @@ async def act(
     return session.result(errors, done=done, allow_empty=allow_empty, what="job")
 
 
+def _has_archive(job: asyncjobs.Job) -> bool:
+    return job.artifacts_file is not None or any(each.file_type == "archive" for each in job.artifacts)
+
+
 async def _sensible(
-    client: asyncjobs.Client, targets: list[asyncjobs.Target], filters: Filters, statuses: tuple[str, ...]
+    client: asyncjobs.Client,
+    targets: list[asyncjobs.Target],
+    filters: Filters,
+    statuses: tuple[str, ...],
+    accept: Callable[[asyncjobs.Job], bool],
 ) -> Selection:
     """The jobs with one of *statuses*, on servers older than some of these words as well."""
     wanted = Filters(scope=statuses, ref=filters.ref, name=filters.name)
-    found = await select_jobs(client, targets, wanted, most=MOST_JOBS)
+    found = await select_jobs(client, targets, wanted, most=MOST_JOBS, accept=accept)
     # A server answers 400 to a status that is newer than it is: there the choice is made here.
     older = [each for each in found.failures if _status_of(each.error) == 400]
     if not older:
         return found
     plain = Filters(ref=filters.ref, name=filters.name)
-    more = await select_jobs(client, [each.target for each in older], plain, most=MOST_JOBS)
+    more = await select_jobs(client, [each.target for each in older], plain, most=MOST_JOBS, accept=accept)
     return Selection(
         jobs=found.jobs + [(ref, job) for ref, job in more.jobs if job.status in statuses],
         failures=[each for each in found.failures if each not in older] + more.failures,
+        passed_over=found.passed_over + more.passed_over,
     )
 
 
@@ -150,13 +174,40 @@ async def _agreed(verb: str, chosen: list[asyncjobs.JobRef]) -> bool:
         UsageError: Nobody is there to ask.
     """
     what = count(len(chosen), "job")
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(f"would {verb} {what}; say --yes to do it without being asked")
     shown = ", ".join(str(each) for each in chosen[:3]) + (", …" if len(chosen) > 3 else "")
-    return await asyncio.to_thread(click.confirm, f"{verb} {what} ({shown})?", default=False, err=True)
+    answers = {"y": True, "yes": True, "n": False, "no": False, "": False}
+    while True:
+        click.echo(f"{verb} {what} ({shown})? [y/N]: ", nl=False, err=True)
+        try:
+            answer = (await _typed(sys.stdin)).strip().lower()
+        except asyncio.CancelledError:
+            click.echo(err=True)  # what is said next has a line of its own
+            raise
+        if answer in answers:
+            return answers[answer]
 
 
-@command("cancel", short_help="Cancel jobs that are waiting or running.", advice=_ADVICE)
+async def _typed(terminal: TextIO) -> str:
+    """The next line typed; empty at the end of the input.
+
+    Waits in the event loop: a thread in `input` could not be stopped before somebody presses a key.
+    """
+    try:
+        descriptor = terminal.fileno()
+    except OSError:  # a stand-in for a terminal has none, and its lines are there
+        return terminal.readline()
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    return os.read(descriptor, _LONGEST_ANSWER).decode(errors="replace")
+
+
+@command("cancel", short_help="Cancel jobs that are waiting or running.", advice=_NOTHING)
 @targets_argument()
 @filter_options
 @click.option("--force", is_flag=True, help="Do not let a job tidy up first (GitLab 18 and newer).")
@@ -195,7 +246,7 @@ async def cancel(
     )
 
 
-@command("retry", short_help="Retry jobs; prints the new ones.", advice=_ADVICE)
+@command("retry", short_help="Retry jobs; prints the new ones.", advice=_NOTHING)
 @targets_argument()
 @filter_options
 @_yes_option
@@ -238,7 +289,7 @@ def _variables(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     return {key: value for key, _, value in pairs} or None
 
 
-@command("play", short_help="Start manual jobs.", advice=_ADVICE)
+@command("play", short_help="Start manual jobs.", advice=_NOTHING)
 @targets_argument()
 @filter_options
 @click.option(
@@ -283,7 +334,7 @@ async def play(
     )
 
 
-@command("erase", short_help="Erase logs and archives of jobs, for good.", advice=_ADVICE)
+@command("erase", short_help="Erase logs and archives of jobs, for good.", advice=_NOTHING)
 @targets_argument()
 @filter_options
 @_yes_option
@@ -319,7 +370,7 @@ async def erase(
     )
 
 
-@command("keep", short_help="Keep artifacts beyond their expiry date.", advice=_ADVICE)
+@command("keep", short_help="Keep artifacts beyond their expiry date.", advice=_NOTHING)
 @targets_argument()
 @filter_options
 @_yes_option
@@ -336,7 +387,7 @@ async def keep(
     as_json: bool,
     allow_empty: bool,
 ) -> int:
-    """Keep the artifacts of each job of TARGET for ever.
+    """Keep the artifacts of each job of TARGET for ever. Of pipelines and more: those that have an archive.
 
     Examples:
         asyncjobs keep group/app/-/jobs/8
@@ -352,4 +403,5 @@ async def keep(
         final=False,
         as_json=as_json,
         allow_empty=allow_empty,
+        needs_archive=True,
     )

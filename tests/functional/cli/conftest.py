@@ -77,12 +77,16 @@ class Command:
         return {key: value for key, value in (kept | given | more).items() if value}
 
     def start(
-        self, *arguments: str, stdout: int | IO[bytes] = subprocess.PIPE, **more: str
+        self,
+        *arguments: str,
+        stdin: int | IO[bytes] = subprocess.PIPE,
+        stdout: int | IO[bytes] = subprocess.PIPE,
+        **more: str,
     ) -> subprocess.Popen[bytes]:
         """Start the command and go on."""
         process = subprocess.Popen(
             [sys.executable, "-m", "asyncjobs", *arguments],
-            stdin=subprocess.PIPE,
+            stdin=stdin,
             stdout=stdout,
             stderr=subprocess.PIPE,
             cwd=self.folder,
@@ -110,7 +114,9 @@ class Command:
 
     def process(self, *arguments: str, stdin: str = "", **more: str) -> Done:
         """Run the command to its end as a process."""
-        return self.finish(self.start(*arguments, stdout=subprocess.PIPE, **more), stdin=stdin)
+        return self.finish(
+            self.start(*arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more), stdin=stdin
+        )
 
     @staticmethod
     def finish(process: subprocess.Popen[bytes], *, stdin: str = "") -> Done:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 
 from asyncjobs.testing import FakeGitLab
-from tests.functional.cli.conftest import Command
+from tests.functional.cli.conftest import PATIENCE, Command
 
 pytestmark = pytest.mark.real_time
 
@@ -86,6 +88,62 @@ def test_many_jobs_are_changed_after_a_yes(
     assert done.code == code
     assert "cancel 3 jobs" in done.err
     assert [job.status for job in jobs] == [status] * 3
+
+
+def test_an_answer_that_is_none_is_asked_for_again(
+    asyncjobs_command: Command, fake_gitlab: FakeGitLab
+) -> None:
+    """Neither yes nor no is taken for one; the end of the input is a no."""
+    fake_gitlab.add_project("shop/web").add_pipeline("main").add_job("test", status="pending")
+    done = asyncjobs_command("cancel", "shop/web", stdin="perhaps\n", terminal=True)
+    assert done.code == 1
+    assert done.err.count("cancel 1 job") == 2
+    assert "nothing was done" in done.err
+
+
+def test_a_key_pressed_at_the_question(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """Ctrl-C instead of an answer ends at once, and says that nothing happened, for nothing did."""
+    pty = pytest.importorskip("pty")
+    job = fake_gitlab.add_project("shop/web").add_pipeline("main").add_job("test", status="pending")
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb"), os.fdopen(theirs, "rb") as terminal:
+        process = asyncjobs_command.start("cancel", "shop/web", stdin=terminal)
+        assert process.stderr is not None
+        asked = b""
+        while not asked.endswith(b"[y/N]: "):
+            asked += process.stderr.read(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=PATIENCE) == 130
+        assert process.stderr.read() == b"\nasyncjobs: stopped by SIGINT. Nothing was changed.\n"
+    assert job.status == "pending"
+
+
+def test_a_stopped_change_says_that_some_may_have_happened(
+    asyncjobs_command: Command, fake_gitlab: FakeGitLab
+) -> None:
+    """Once calls are on their way, Ctrl-C says that what was sent has happened."""
+    job = fake_gitlab.add_project("shop/web").add_pipeline("main").add_job("test", status="pending")
+    fake_gitlab.fail_next("stall_headers")
+    process = asyncjobs_command.start("cancel", f"shop/web/-/jobs/{job.id}")
+    while not fake_gitlab.requests:
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    done = asyncjobs_command.finish(process)
+    assert done.code == 130
+    assert "What was sent before has happened" in done.err
+
+
+def test_only_archives_that_are_there_are_kept(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """Of a project, jobs without an archive are counted and left alone; a job that is named is asked."""
+    done = asyncjobs_command("keep", "shop/web", "--yes")
+    assert (done.code, done.err) == (0, "1 job without an archive passed over\n")
+    assert [line.split("\t")[2] for line in done.lines] == ["build"]
+    done = asyncjobs_command("keep", "shop/web", "--failed", "--yes")
+    assert done.code == 4
+    done = asyncjobs_command("keep", target_of(shop, "test"), "shop/web", "--yes")
+    assert done.code == 1
+    assert f"{target_of(shop, 'test')}: 404" in done.err
+    assert [line.split("\t")[2] for line in done.lines] == ["build"]
 
 
 def test_some_jobs_cannot_be_changed(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
