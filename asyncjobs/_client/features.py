@@ -214,7 +214,7 @@ class FeatureMethods:
             on_progress: Called with `DownloadProgress` as bytes arrive.
 
         Raises:
-            ArtifactMissingError: Never made, expired, erased, or the job has not finished.
+            ArtifactMissingError: Never made, expired, erased, lost, or the job has not finished.
             IntegrityError: What arrived is not what was announced; nothing was kept.
             DestinationError: *dest* cannot be written, said before anything is sent.
             ValueError: *dest* is empty; the current folder is `.`, and a file needs a name.

@@ -94,6 +94,11 @@ def rest(
     return answer
 
 
+def scant(asked: Asked) -> Answer:
+    """206 whose connection ends before what it promised."""
+    return attrs.evolve(rest()(asked), framing="close", cut=100)
+
+
 def beyond(content_range: str) -> Callable[[Asked], Answer]:
     """416 to a range, 200 to none."""
 
@@ -217,6 +222,13 @@ ROWS: list[Row] = [
         [cut(), rest(until=AGAIN + 100), rest()],
         GOOD,
         [None, AGAIN, AGAIN],
+        {},
+    ),
+    (
+        "all of it, then less than was asked for again",
+        [cut(whole(framing="chunked"), at=SIZE), scant, rest()],
+        GOOD,
+        [None, SIZE - OVERLAP_BYTES, SIZE - OVERLAP_BYTES],
         {},
     ),
     ("too little to go on with", [cut(at=OVERLAP_BYTES), rest()], GOOD, [None, None], {}),
@@ -378,6 +390,17 @@ async def test_one_count_of_attempts(tmp_path: Path, attempts: int, wrong: Answe
     assert ("after" in str(caught.value)) == (attempts > 1 and not whole_file)
     assert whole_file or attempts == 1 or f"(after {attempts} attempts)" in str(caught.value)
     assert listing(tmp_path) == []
+
+
+async def test_attempts_before_and_after_a_wrong_file_are_one_count(tmp_path: Path) -> None:
+    """A file that arrived whole and wrong does not begin the count anew."""
+    refused = Answer(status=500)
+    storage, server = Storage(), Scripted(record(), [refused, refused, whole(no_end), refused])
+    async with server, Client(server.url) as client:
+        with pytest.raises(ResponseError, match="after 5 attempts"):
+            await download_artifacts(client._api, storage, 5, 1, tmp_path / "a.zip")
+    await storage.aclose()
+    assert len(server.asked) == 5
 
 
 async def test_store_that_lies_again_and_again_is_given_up(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from asyncjobs._errors import (
 )
 from asyncjobs._models import DownloadProgress, JobRef, SyncEvent
 from asyncjobs._options import ExtractLimits, SyncOptions
-from asyncjobs._storage import Storage
+from asyncjobs._storage import Storage, claim_part
 from asyncjobs.testing import FakeGitLab, FakeJob, RecordedRequest
 from tests.functional.artifacts.disk import content, listing, tree
 from tests.functional.artifacts.test_sync import add, kinds
@@ -369,6 +369,27 @@ async def test_a_file_called_tree_is_a_file_like_others(
     assert listing(tmp_path) == ["all", "m"]
 
 
+async def test_what_a_killed_run_left_of_an_archive_goes_with_the_next(
+    gitlab: FakeGitLab, api: Api, storage: Storage, tmp_path: Path
+) -> None:
+    """Also when every file of it is in its place already, so that the archive is not needed again."""
+    job = a_job(gitlab, {"tree": b"oak", "a.xml": b"<a/>"})
+    await sync_artifacts(api, storage, ["group/app"], tmp_path, options=SyncOptions(members=("tree",)))
+    root = await storage.open_root(tmp_path)
+    folder, name = await root.parent_of(f"group-app/{job.pipeline.id}/{job.id}-build.zip", create=False)
+    part = await claim_part(folder, name, "archive")
+    await part.note('"v1"', 1000)
+    await part.feed(b"PK")
+    await part.release()
+    beside = folder.path
+    await folder.close()
+    await root.aclose()
+    assert len(listing(beside)) == 3
+    report = await sync_artifacts(api, storage, ["group/app"], tmp_path, options=SyncOptions(members=("t*",)))
+    assert report.ok
+    assert listing(beside) == [f"{job.id}-build"]
+
+
 @pytest.mark.parametrize("generation", GENERATIONS)
 async def test_no_file_called_tree_is_a_404(storage: Storage, tmp_path: Path, generation: Any) -> None:
     """Where the listing answers in its place, the archive itself says that there is none."""
@@ -396,16 +417,16 @@ async def test_a_page_is_never_saved_as_the_file(
 ) -> None:
     """What is certainly not the file is an error and leaves no file; in a sync the others arrive."""
     job = a_job(gitlab)
-    where = "*/artifacts/empty"
+    where = "*/artifacts/report/junit.xml"
     gitlab.fail_next("status", status=200, body=body, content_type=kind, where=where, times=99)
     with pytest.raises(BadResponseError, match=f"attachment, but {kind.split(';', maxsplit=1)[0]}"):
-        await download_artifact_member(api, storage, "group/app", job.id, "empty", tmp_path / "m")
+        await download_artifact_member(api, storage, "group/app", job.id, "report/junit.xml", tmp_path / "m")
     assert gitlab.requests.count(alone) == 1
     assert listing(tmp_path) == []
     options = SyncOptions(members=("*",))
     report = await sync_artifacts(api, storage, ["group/app"], tmp_path / "all", options=options)
     assert isinstance(report.failed[0].error, BadResponseError)
-    assert sorted(tree(tmp_path / "all").values()) == sorted([FILES["report/junit.xml"], FILES["out.bin"]])
+    assert sorted(tree(tmp_path / "all").values()) == sorted([FILES["out.bin"], FILES["empty"]])
     gitlab.faults.clear()
     report = await sync_artifacts(api, storage, ["group/app"], tmp_path / "all", options=options)
     assert report.ok
