@@ -125,6 +125,8 @@ class Follower:
 
     async def _read(self, job: Job, sink: Sink, *, final: bool) -> float | None:
         """Poll once; give the seconds until the next poll, or None at the end."""
+        if not final and self._api.exchange.budget.holds_back_poll():
+            return self._pace.failed()
         asked = self._api.clock.monotonic()
         self.polls += 1
         persist = PERSIST_SECONDS if self._options.settle else 0.0
