@@ -175,25 +175,24 @@ def test_bodies_without_framing_come_to_an_end(kind: str, style: str) -> None:
         assert results[-1] is Result.SAME
 
 
-@pytest.mark.parametrize("size", [100, 20_000])
-def test_validator_of_a_cut_body_is_forgotten(size: int) -> None:
+@pytest.mark.parametrize("windows", [True, False])
+@pytest.mark.parametrize(("size", "cut"), [(60, 30), (20_000, 9000), (700_000, 600_000)])
+def test_validator_of_a_cut_body_is_forgotten(windows: bool, size: int, cut: int) -> None:
     """A server whose ETag names the whole log cannot hide, behind a 304, what was cut off."""
     log = STYLES["one line"](size)
 
     def exchange(reader: TraceReader, cut: int | None) -> bytes:
         ask = reader.ask()
-        if ask.if_none_match == '"the log"':
-            answer = reader.answer(ask, 304, {"etag": '"the log"'})
-            reader.conclude(answer.end(), 0.0)
-            return b""
-        body = log if ask.offset is None else log[ask.offset :][: ask.limit]
-        answer = reader.answer(ask, 200, {"etag": '"the log"'})
-        out = answer.feed(body[:cut])
+        answer = reader.answer(ask, 304 if ask.if_none_match == '"the log"' else 200, {"etag": '"the log"'})
+        out = b""
+        if not answer.settled():
+            part = windows and ask.offset is not None
+            out = answer.feed((log[ask.offset :][: ask.limit] if part else log)[:cut])
         reader.conclude(answer.end(proven=False), 0.0)
         return out + b"".join(answer.rest())
 
     reader = TraceReader()
-    out = exchange(reader, size // 2)
+    out = exchange(reader, cut)
     for _ in range(5):
         out += exchange(reader, None)
     assert out == log
