@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import errno
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 
 import asyncjobs
 from asyncjobs.cli.text import plain
@@ -36,6 +37,10 @@ class ExitCode(enum.IntEnum):
 
 class UsageError(ValueError):
     """What was typed cannot be done; the message says why and what is accepted. Nothing was sent for it."""
+
+
+class NothingMatched(asyncjobs.AsyncJobsError):
+    """What was named is there, and nothing in it is what was asked for."""
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -72,6 +77,8 @@ def exit_code_of_many(errors: Iterable[BaseException | None], *, done: int) -> E
         return ExitCode.NOT_AUTHORISED
     if known and not done and all(isinstance(error, _USAGE) for error in known):
         return ExitCode.USAGE
+    if known and not done and all(isinstance(error, NothingMatched) for error in known):
+        return ExitCode.NOTHING_MATCHED
     return ExitCode.FAILED
 
 
@@ -84,12 +91,15 @@ def _is_forbidden(error: BaseException) -> bool:
     return isinstance(error, asyncjobs.ForbiddenError) and "Job is not" not in error.message
 
 
+TOKEN_ADVICE: ContextVar[str] = ContextVar("asyncjobs.token_advice", default="look at GITLAB_TOKEN")
+"""What to do about a token that does not open this; the settings of a run know where it came from."""
+
 # Most specific first: the first class that fits gives the advice. The library's text says what is
-# wrong in words for programs; these say which flag or variable a person would turn.
+# wrong in words for programs; these say which flag or variable a person would turn ({token}: TOKEN_ADVICE).
 _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
-    (asyncjobs.AuthenticationError, "look at GITLAB_TOKEN"),
+    (asyncjobs.AuthenticationError, "{token}"),
     (asyncjobs.ForbiddenError, "it needs scope read_api to read or api to change, and a role that may"),
-    (asyncjobs.NotFoundError, "check the spelling, and GITLAB_TOKEN if it is private"),
+    (asyncjobs.NotFoundError, "check the spelling; if it is private, {token}"),
     (asyncjobs.RateLimitedError, "wait, then run it again with fewer targets"),
     (asyncjobs.OutcomeUnknownError, "look with `asyncjobs show` before doing it again"),
     (asyncjobs.ServerError, "the server is at fault: try again later"),
@@ -114,7 +124,8 @@ def explain(error: BaseException) -> str:
         return (
             f"{type(error).__name__}: {said}; this is a bug in asyncjobs: run it again with -vv and report it"
         )
-    advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), None)
+    advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), "")
+    advice = advice.replace("{token}", TOKEN_ADVICE.get())
     if isinstance(error, asyncjobs.ForbiddenError) and not _is_forbidden(error):
         advice = "its status does not allow it, or your role: see `asyncjobs show`"
     if isinstance(error, asyncjobs.ServerError) and error.request_id:

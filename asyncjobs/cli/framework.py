@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from difflib import get_close_matches
@@ -19,7 +20,7 @@ import click
 
 import asyncjobs
 from asyncjobs.cli import records
-from asyncjobs.cli.codes import ExitCode, exit_code_of_many, explain
+from asyncjobs.cli.codes import TOKEN_ADVICE, ExitCode, exit_code_of_many, explain
 from asyncjobs.cli.output import News, Output
 from asyncjobs.cli.params import STATUS
 from asyncjobs.cli.runner import Runner
@@ -214,6 +215,7 @@ def expand_stdin(texts: Iterable[str], stdin: Iterable[str]) -> Iterator[str]:
 
 def run(settings: Settings, body: Callable[[Session], Awaitable[int]], *, advice: str = "") -> int:
     """Run a command's coroutine with its streams; the exit code."""
+    TOKEN_ADVICE.set(settings.token_advice(os.environ))
     session = Session(
         settings,
         Output(no_color=settings.no_color),

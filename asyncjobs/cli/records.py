@@ -1,4 +1,4 @@
-"""Values as JSON lines: one object a line, GitLab's own names, times in ISO 8601, nothing invented.
+"""Values as JSON lines: one object a line, GitLab's own names, times in ISO 8601, null where it says nothing.
 
 Each line has `target`, the text that names the same thing to another command, so lines can be
 piped into `xargs asyncjobs show`. Events have `event`, their kind in one word.

@@ -7,6 +7,7 @@ python-gitlab's configuration file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -18,6 +19,9 @@ from asyncjobs.cli.params import INTERVAL
 
 _META = "asyncjobs.settings"
 """Where click carries the values from the group to the command."""
+
+TOKEN_VARIABLES = ("GITLAB_TOKEN", "GITLAB_PRIVATE_TOKEN", "GITLAB_OAUTH_TOKEN", "CI_JOB_TOKEN")
+"""Where `Client.from_env` looks for a token, in this order."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +54,18 @@ class Settings:
             raise
         except ValueError as error:
             raise UsageError(str(error)) from None
+
+    def token_advice(self, environ: Mapping[str, str]) -> str:
+        """What to do when the server refuses the token, or the lack of one."""
+        if self.config_section is not None:
+            return f"look at the token of [{self.config_section}] in python-gitlab.cfg"
+        name = next((each for each in TOKEN_VARIABLES if environ.get(each)), None)
+        if name is None:
+            return "set GITLAB_TOKEN"
+        if name == "CI_JOB_TOKEN":
+            # https://docs.gitlab.com/ci/jobs/ci_job_token/#job-token-access
+            return "look at CI_JOB_TOKEN, which opens few things; a GITLAB_TOKEN would be taken before it"
+        return f"look at {name}"
 
     def _client(self) -> asyncjobs.Client:
         options: dict[str, Any] = {}

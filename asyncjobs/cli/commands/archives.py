@@ -14,7 +14,7 @@ import click
 import asyncjobs
 from asyncjobs.cli import records
 from asyncjobs.cli.bars import SyncBars
-from asyncjobs.cli.codes import ExitCode, UsageError
+from asyncjobs.cli.codes import ExitCode, UsageError, exit_code, explain
 from asyncjobs.cli.framework import (
     Session,
     allow_empty_option,
@@ -64,17 +64,25 @@ async def download(
         asyncjobs download group/app --ref main --job build -o - | bsdtar -xf -
         asyncjobs download group/app/-/jobs/8 --member report/junit.xml -o -
     """
+    if listing and (member is not None or output is not None):
+        raise UsageError("--list shows a whole archive and writes no file; leave out --member and --output")
+    if output == "-" and as_json:
+        raise UsageError("with -o - standard output is the file itself; leave out --json")
     async with session.client() as client:
         (asked,) = session.targets((target,), client)
         source = Source(asked, ref, job_name)
-        if listing:
-            return await _list_members(session, client, source.job(), as_json=as_json)
-        if output == "-":
-            return await _to_stdout(session, client, source, member)
-        path = _output_path(source.file_name(member) if output is None else output)
-        if member is None:
-            session.advice = KEPT  # a single file, or what was on its way into a pipe, cannot be resumed
-        file = await source.fetch(client, path, member, session)
+        try:
+            if listing:
+                return await _list_members(session, client, source.job(), as_json=as_json)
+            if output == "-":
+                return await _to_stdout(session, client, source, member)
+            path = _output_path(source.file_name(member) if output is None else output)
+            if member is None:
+                session.advice = KEPT  # a single file, or what was on its way into a pipe, cannot be resumed
+            file = await source.fetch(client, path, member, session)
+        except asyncjobs.AsyncJobsError as error:
+            session.news.error(f"{source}: {explain(error)}")
+            return exit_code(error)
     if as_json:
         await session.record(
             {"target": str(asked), "path": str(file.path), "size": file.size, "sha256": file.sha256}
@@ -112,6 +120,11 @@ class Source:
             raise UsageError("of a project, say which archive: --ref BRANCH --job NAME")
         if not isinstance(self.target, asyncjobs.JobRef | asyncjobs.ProjectRef):
             raise UsageError(f"{self.target} stands for many archives: use `asyncjobs sync`, or name a job")
+
+    def __str__(self) -> str:
+        if self.job_name is None:
+            return str(self.target)
+        return f"{self.target}, job {self.job_name!r} on {self.ref!r}"
 
     def job(self) -> asyncjobs.JobRef:
         """The job, where it was named.
@@ -190,6 +203,15 @@ async def _list_members(
     return session.result((), done=found, allow_empty=False, what="file in the archive")
 
 
+def _lock_to_write(ctx: click.Context, param: click.Parameter, value: BinaryIO | None) -> BinaryIO | None:
+    """Opened when the sync is done, so that an old lock stays until then; a bad name is found now."""
+    if value is not None and value.name != "-":
+        path = Path(value.name)
+        if not path.name or path.is_dir() or not path.absolute().parent.is_dir():
+            raise click.BadParameter(f"{value.name!r} is no file, or its folder is not there", ctx, param)
+    return value
+
+
 @command(
     "sync",
     short_help="Make a folder equal to the archives of many jobs.",
@@ -234,6 +256,7 @@ async def _list_members(
 @click.option(
     "--write-lock",
     type=click.File("wb", lazy=True),
+    callback=_lock_to_write,
     metavar="FILE",
     help="Write down job ids and hashes of all files.",
 )
@@ -321,5 +344,9 @@ async def sync(
 
         report = await show_sync(session, run, dest, dry_run=dry_run, as_json=as_json)
         if write_lock is not None and not dry_run:
-            write_lock.write(await client.write_lock(dest))
+            lock = await client.write_lock(dest)
+            try:
+                write_lock.write(lock)
+            except click.FileError as error:
+                raise error.__cause__ or error from None
     return sync_result(session, report, allow_empty=allow_empty)

@@ -11,7 +11,7 @@ import click
 
 import asyncjobs
 from asyncjobs.cli import records
-from asyncjobs.cli.codes import ExitCode, UsageError, exit_code_of_many, explain
+from asyncjobs.cli.codes import ExitCode, NothingMatched, UsageError, exit_code_of_many, explain
 from asyncjobs.cli.framework import Session, command, json_option, targets_argument
 from asyncjobs.cli.params import INTERVAL, SPAN
 from asyncjobs.cli.text import duration, plain
@@ -59,7 +59,8 @@ async def wait(
 ) -> int:
     """Wait until every TARGET is over: jobs, pipelines, or the latest pipeline of a project.
 
-    Ends with 0 when all succeeded or were skipped, else with 1. What is manual or scheduled may
+    Ends with 0 when all succeeded or were skipped, with 4 when no project has a pipeline, else with
+    1. What is manual or scheduled may
     never start: it is reported and not waited for, and counts as not succeeded.
 
     Examples:
@@ -113,11 +114,7 @@ async def _subject(client: asyncjobs.Client, target: asyncjobs.Target, ref: str 
     filters: dict[str, Any] = {} if ref is None else {"ref": ref}
     async for pipeline in client.iter_project_pipelines(target.project, **filters):
         return asyncjobs.PipelineRef(target.project, pipeline.id)
-    raise NoPipeline(f"{target} has no pipeline{f' for {ref}' if ref else ''}; check the project and --ref")
-
-
-class NoPipeline(asyncjobs.AsyncJobsError):
-    """A project without the pipeline that was asked for."""
+    raise NothingMatched(f"no pipeline{f' for {ref}' if ref else ''}; check the project and --ref")
 
 
 class Watch:

@@ -77,6 +77,13 @@ def test_a_download_that_is_not_there(asyncjobs_command: Command, shop: FakeGitL
     assert not (asyncjobs_command.folder / "app.zip").exists()
 
 
+def test_an_archive_that_is_not_there_by_name(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """The job and the branch that were asked for are named, since the address names neither well."""
+    done = asyncjobs_command("download", "shop/web", "--ref", "absent", "--job", "build", "-o", "x.zip")
+    assert done.code == 1
+    assert done.err.startswith("asyncjobs: shop/web, job 'build' on 'absent': 404 ")
+
+
 def test_sync_and_sync_again(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     """The first run brings the archives, the second finds them unchanged and receives nothing."""
     first = asyncjobs_command("sync", "shop/web", "shop/api", "out", "--name", "build")

@@ -107,6 +107,32 @@ def test_a_wrong_token(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     assert done.out == b""
 
 
+@pytest.mark.parametrize(
+    ("variables", "advice"),
+    [
+        ({"GITLAB_TOKEN": "wrong"}, "look at GITLAB_TOKEN"),
+        ({"GITLAB_TOKEN": "", "GITLAB_OAUTH_TOKEN": "wrong"}, "look at GITLAB_OAUTH_TOKEN"),
+        ({"GITLAB_TOKEN": "", "CI_JOB_TOKEN": "wrong"}, "look at CI_JOB_TOKEN, which"),
+        ({"GITLAB_TOKEN": ""}, "set GITLAB_TOKEN"),
+    ],
+)
+def test_a_refused_token_is_told_by_its_variable(
+    asyncjobs_command: Command, shop: FakeGitLab, variables: dict[str, str], advice: str
+) -> None:
+    """Whoever has several tokens about is told which one was sent."""
+    done = asyncjobs_command("jobs", "shop/web", stdin="", terminal=False, **variables)
+    assert done.code == 3
+    assert f"; {advice}" in done.err
+
+
+def test_waiting_for_no_pipeline(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """A project without a pipeline matches nothing, and is named once."""
+    fake_gitlab.add_project("shop/empty")
+    done = asyncjobs_command("wait", "shop/empty", "--ref", "main")
+    assert (done.code, done.out) == (4, b"")
+    assert done.err == "asyncjobs: shop/empty: no pipeline for main; check the project and --ref\n"
+
+
 def test_an_address_where_nobody_listens(asyncjobs_command: Command) -> None:
     """A refused connection ends with 1 and one line that names the place and the flag."""
     done = asyncjobs_command("--url", "http://127.0.0.1:9", "--attempts", "1", "jobs", "shop/web")
@@ -151,6 +177,10 @@ def test_an_address_that_is_no_gitlab(asyncjobs_command: Command, shop: FakeGitL
         (("download", "shop/web/-/jobs/1000", "-o", "new/"), "names no file"),
         (("download", "shop/web/-/jobs/1000", "--member", ""), "names no file"),
         (("download", "shop/web/-/jobs/1000", "--member", "../x"), "'../x'"),
+        (("download", "shop/web/-/jobs/1000", "--list", "--member", "a.txt"), "leave out --member"),
+        (("download", "shop/web/-/jobs/1000", "-o", "-", "--json"), "leave out --json"),
+        (("sync", "shop/web", "out", "--write-lock", ""), "no file"),
+        (("sync", "shop/web", "out", "--write-lock", "absent/lock"), "folder is not there"),
         (("sync", "shop/web", ""), "an empty name"),
         (("tail", "shop/web", "--save", ""), "an empty name"),
         (("demo", "--dest", ""), "an empty name"),

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 import asyncjobs
-from asyncjobs.cli.codes import ExitCode, exit_code, exit_code_of_many, explain
+from asyncjobs.cli.codes import ExitCode, NothingMatched, exit_code, exit_code_of_many, explain
 
 UNAUTHORISED = asyncjobs.AuthenticationError(
     "401 Unauthorized", status=401, method="GET", url="https://g/api/v4/job"
@@ -53,6 +53,9 @@ def test_code_of_one_error(error: BaseException, code: ExitCode) -> None:
         ([UNAUTHORISED, MISSING], 3, ExitCode.NOT_AUTHORISED),
         ([MISSING, FULL], 3, ExitCode.DISK_FULL),
         ([None], 3, ExitCode.FAILED),
+        ([NothingMatched("none")], 0, ExitCode.NOTHING_MATCHED),
+        ([NothingMatched("none")], 1, ExitCode.FAILED),
+        ([NothingMatched("none"), MISSING], 0, ExitCode.FAILED),
     ],
 )
 def test_code_of_partial_failures(errors: list[BaseException | None], done: int, code: ExitCode) -> None:
