@@ -17,10 +17,11 @@ from asyncjobs._models import Job, TraceChunk
 from asyncjobs._options import TailOptions
 from asyncjobs._tail.reads import Polled, memory_of, poll, quietly
 from asyncjobs._tail.watch import JobWatch
+from asyncjobs._trace.asking import Reset, Result
 from asyncjobs._trace.ending import Ending, Patience, Phase, phase_of
 from asyncjobs._trace.pace import Pace
 from asyncjobs._trace.place import Place
-from asyncjobs._trace.reading import Reset, Result, TraceReader
+from asyncjobs._trace.reading import TraceReader
 
 PERSIST_SECONDS = 10.0
 """How long a log has to contradict what was delivered before that is believed."""

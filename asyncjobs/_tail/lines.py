@@ -7,8 +7,8 @@ from typing import Final
 
 from asyncjobs._models import JobRef, LogLine, TailEvent, TraceChunk, TraceReset
 from asyncjobs._tail.queue import EventQueue
+from asyncjobs._trace.asking import Reset
 from asyncjobs._trace.lines import LineParser, TraceLine
-from asyncjobs._trace.reading import Reset
 
 SLICE_BYTES: Final = 16 << 10
 """So much is cut into lines at a time: lines take several times the memory of their bytes."""

@@ -17,7 +17,8 @@ import attrs
 from asyncjobs._api import Api
 from asyncjobs._errors import RequestError, ResponseError, TraceTooLargeError
 from asyncjobs._models import Job, JobRef, TraceChunk
-from asyncjobs._trace.reading import WINDOW_BYTES, OriginMemory, Reset, Result, TraceReader
+from asyncjobs._trace.asking import WINDOW_BYTES, OriginMemory, Reset, Result
+from asyncjobs._trace.reading import TraceReader
 
 MAX_WHOLE_BYTES: Final = 128 << 20
 """Most bytes a read into memory gives: GitLab's own limit for a log is 100 MB."""

@@ -53,9 +53,9 @@ from asyncjobs._tail.pipelines import matches
 from asyncjobs._tail.queue import only_error
 from asyncjobs._tail.statuses import watch_one
 from asyncjobs._tail.watch import JobWatch
+from asyncjobs._trace.asking import Reset
 from asyncjobs._trace.ending import Phase, phase_of
 from asyncjobs._trace.place import Place
-from asyncjobs._trace.reading import Reset
 
 OnEvent = Callable[[SyncEvent], object]
 

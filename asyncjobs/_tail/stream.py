@@ -15,8 +15,8 @@ from asyncjobs._tail.follower import Follower
 from asyncjobs._tail.queue import EventQueue, only_error
 from asyncjobs._tail.statuses import watch_one
 from asyncjobs._tail.watch import JobWatch
+from asyncjobs._trace.asking import Reset
 from asyncjobs._trace.place import Place
-from asyncjobs._trace.reading import Reset
 
 BUFFER_BYTES: Final = 256 << 10
 """Bytes that may wait for a slow consumer before reading pauses."""

@@ -17,7 +17,7 @@ import attrs
 
 from asyncjobs._errors import AsyncJobsError, CertificateError, ForbiddenAddressError, ResponseError
 from asyncjobs._models import Job, JobStatus
-from asyncjobs._trace.reading import Result
+from asyncjobs._trace.asking import Result
 
 DEFINITE_ERRORS: Final = 3
 """How often in a row 401, 403, 404 and their like have to come before they are believed."""

@@ -7,7 +7,8 @@ import hashlib
 import attrs
 
 from asyncjobs._models import JobRef
-from asyncjobs._trace.reading import Ask, Reset, Result, TraceReader
+from asyncjobs._trace.asking import Ask, Reset, Result
+from asyncjobs._trace.reading import TraceReader
 
 REF = JobRef(1, 2)
 KINDS = ["window", "whole", "range"]

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncjobs._models import TraceCursor
+from asyncjobs._trace.asking import WINDOW_BYTES, Ask, OriginMemory, Result
 from asyncjobs._trace.place import LeadingRun, Place
-from asyncjobs._trace.reading import WINDOW_BYTES, Ask, OriginMemory, Result, TraceReader
+from asyncjobs._trace.reading import TraceReader
 from tests.unit.trace.servers import KINDS, REF, Server, drain, lines, read
 
 MIB = 1 << 20

@@ -16,8 +16,8 @@ from asyncjobs._errors import (
     ServerError,
 )
 from asyncjobs._models import Job, JobArtifact, JobStatus, Pipeline
+from asyncjobs._trace.asking import Result
 from asyncjobs._trace.ending import FINAL_ERRORS, Ending, Patience, Phase, is_definite, phase_of
-from asyncjobs._trace.reading import Result
 
 
 def job(status: str, *, size: int | None = None, pipeline: str | None = None, started: bool = False) -> Job:

@@ -11,16 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncjobs._models import TraceCursor
+from asyncjobs._trace.asking import WINDOW_BYTES, Ask, Delivery, OriginMemory, Reset, Result
 from asyncjobs._trace.place import Place
-from asyncjobs._trace.reading import (
-    WINDOW_BYTES,
-    Ask,
-    Delivery,
-    OriginMemory,
-    Reset,
-    Result,
-    TraceReader,
-)
+from asyncjobs._trace.reading import TraceReader
 from tests.unit.trace.servers import KINDS, REF, Server, drain, lines, read
 
 
@@ -257,7 +250,7 @@ def test_false_alarm_ends_in_plain_reading() -> None:
 def test_odd_partial_answers_are_not_spliced(headers: dict[str, str]) -> None:
     """A 206 that is not the part asked for gives nothing, and ranges are given up."""
     reader = TraceReader(memory=OriginMemory())
-    reader._learn(Delivery.WHOLE, final=True)
+    reader._known.learn(Delivery.WHOLE, final=True)
     read(reader, Server("whole", lines(100)), final=True)
     ask = reader.ask(final=True, archived=True)
     assert ask.range_start is not None
