@@ -140,6 +140,8 @@ def test_only_archives_that_are_there_are_kept(asyncjobs_command: Command, shop:
     assert [line.split("\t")[2] for line in done.lines] == ["build"]
     done = asyncjobs_command("keep", "shop/web", "--failed", "--yes")
     assert done.code == 4
+    done = asyncjobs_command("keep", target_of(shop, "test"), "--name", "t*", "--yes")
+    assert (done.code, done.out) == (1, b"")
     done = asyncjobs_command("keep", target_of(shop, "test"), "shop/web", "--yes")
     assert done.code == 1
     assert f"{target_of(shop, 'test')}: 404" in done.err

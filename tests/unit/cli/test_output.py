@@ -68,3 +68,14 @@ def test_an_error_is_one_line_however_long() -> None:
     stream = io.StringIO()
     News(no_color=True, stream=stream).error("x " * 500)
     assert stream.getvalue().count("\n") == 1
+
+
+def test_a_console_without_a_reader_is_an_error_like_any_other() -> None:
+    """A reader that left is told to the caller, who knows the exit code; rich would exit by itself."""
+
+    class Abandoned(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        console_for(Abandoned(), no_color=False).print("x")
