@@ -8,9 +8,6 @@
 Everything public is named here and nowhere else.
 """
 
-from asyncjobs import _starting  # before all others, see there
-
-# isort: split
 import logging as _logging
 
 from asyncjobs._client import Client
@@ -104,7 +101,6 @@ from asyncjobs._trace.terminal import TerminalFilter, sanitize_line, sanitize_te
 from asyncjobs._version import __version__
 
 _logging.getLogger("asyncjobs").addHandler(_logging.NullHandler())
-_starting.loaded()
 
 __all__ = [
     # The client, its options, its seams

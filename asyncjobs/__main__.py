@@ -12,13 +12,6 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the `asyncjobs` command and end the process with its exit code."""
-    try:
-        _run()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)  # nothing was begun: no place in the imports is worth a traceback
-
-
-def _run() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         sys.stderr.write(
@@ -26,8 +19,11 @@ def _run() -> None:
             " install what is missing with: pip install 'gitlab-asyncjobs[cli]'\n"
         )
         sys.exit(2)
-    from asyncjobs.cli.app import leave  # noqa: PLC0415 - not importable without the extra
-    from asyncjobs.cli.app import main as run  # noqa: PLC0415
+    try:
+        from asyncjobs.cli.app import leave  # noqa: PLC0415 - not importable without the extra
+        from asyncjobs.cli.app import main as run  # noqa: PLC0415
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)  # nothing was begun: no place in the imports is worth a traceback
 
     # What was imported is no garbage: the first full collection would walk it all, for 40 ms of the loop.
     gc.freeze()

@@ -32,8 +32,7 @@ ALLOWED = {
     **dict.fromkeys(FEATURES, WORDS | CLOCK | DECIDERS | EDGES | ENDPOINTS),
     **dict.fromkeys(CLIENT, BELOW_PUBLIC),
     # The public names of pure helpers may come from any room; nothing below ever asks the package itself.
-    "": BELOW_PUBLIC | {"_starting"},
-    "_starting": set[str](),
+    "": BELOW_PUBLIC,
     "testing": set[str](),
     "cli": {"", "testing"},
     "__main__": {"", "cli"},

@@ -293,41 +293,6 @@ def test_a_key_pressed_too_early() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-PRESSING = """\
-import signal, sys
-class Pressed:
-    def find_spec(self, name, *more):
-        if name == "aiohttp":
-            signal.raise_signal(signal.SIGINT)
-sys.meta_path.insert(0, Pressed())
-"""
-"""A `sitecustomize` that presses Ctrl-C in the middle of the imports."""
-
-
-def test_a_key_pressed_even_earlier(asyncjobs_command: Command) -> None:
-    """Ctrl-C while the package itself loads ends both forms of the command with 130 and no word."""
-    folder = asyncjobs_command.folder
-    (folder / "sitecustomize.py").write_text(PRESSING)
-    (folder / "asyncjobs").write_text("from asyncjobs.__main__ import main\nmain()\n")
-    # A program of somebody else decides for itself.
-    (folder / "program").write_text("try:\n  import asyncjobs\nexcept KeyboardInterrupt:\n  print('mine')\n")
-    for started, ended in (
-        (("-m", "asyncjobs", "jobs", "shop/web"), (130, "", "")),
-        (("-X", "dev", "-m", "asyncjobs"), (130, "", "")),
-        ((str(folder / "asyncjobs"), "--version"), (130, "", "")),
-        ((str(folder / "program"),), (0, "mine\n", "")),
-    ):
-        done = subprocess.run(
-            [sys.executable, *started],
-            capture_output=True,
-            env=asyncjobs_command.environment({"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}),
-            timeout=60,
-            check=False,
-            text=True,
-        )
-        assert (done.returncode, done.stdout, done.stderr) == ended, started
-
-
 def test_completion_scripts(asyncjobs_command: Command) -> None:
     """Each shell gets a script, and the script's question is answered."""
     for shell in ("bash", "zsh", "fish"):
