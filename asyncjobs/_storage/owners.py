@@ -39,7 +39,12 @@ def _started(pid: int) -> str:
 def same_boot(one: str, other: str) -> bool:
     """Whether both wrote on one machine that was not restarted between them, as far as anybody can tell."""
     _, boot, *_ = [*one.split("|"), ""]
-    return bool(boot) and one.rsplit("|", 2)[0] == other.rsplit("|", 2)[0]
+    return bool(boot) and same_machine(one, other)
+
+
+def same_machine(one: str, other: str) -> bool:
+    """Whether both are processes of one machine, boot and namespace, so that one can ask about the other."""
+    return one.rsplit("|", 2)[0] == other.rsplit("|", 2)[0]
 
 
 def is_dead(owner: str) -> bool:

@@ -20,7 +20,7 @@ import msgspec
 
 from asyncjobs._errors import AsyncJobsError, DestinationError
 from asyncjobs._storage.hops import joined, made_whole
-from asyncjobs._storage.owners import same_boot
+from asyncjobs._storage.owners import same_boot, same_machine
 from asyncjobs._storage.seam import Folder, Writer
 
 GATHER_BYTES = 1024 * 1024
@@ -31,6 +31,7 @@ _RECORD_LIMIT = 16 * 1024
 _NAME_BYTES = 160
 _RECORD_END = ".part.json"
 _DATA = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
+_ALONE = re.compile(r"\.(.+)\.[0-9a-f]{12}\.alone\.part", re.DOTALL)
 _live: set[str] = set()
 """Claims of this process: two downloads in it must not take each other for dead."""
 
@@ -310,15 +311,21 @@ async def _claim_as(data: str, folder: Folder, name: str, key: str) -> Part:
     return Part(folder, name, record, data, await folder.create(data))
 
 
-async def sweep_parts(folder: Folder, found_names: Iterable[str]) -> None:
+async def sweep_parts(folder: Folder, found_names: Iterable[str], locked: bool) -> None:
     """Delete what a crash left in a folder and no record knows, or no file is left for.
 
     After a power failure names may be on the disk without those that were made before them: data without its
     record, a record without its data, half a record. What another process is writing is left alone.
 
+    Of a process of an earlier boot, another machine or another container nobody can know whether it still
+    writes; the lock of a root says that it does not. Its bytes are deleted rather than taken over: where a
+    lock is given to everybody after all, two would write to one file, and so the other one only finds its
+    file gone and says so.
+
     Args:
         folder: Where to look.
         found_names: What is in it.
+        locked: The caller has the lock that every sync of this folder takes.
 
     Raises:
         DestinationError: The folder cannot be read or written.
@@ -326,8 +333,12 @@ async def sweep_parts(folder: Folder, found_names: Iterable[str]) -> None:
     names = set(found_names)
     records = {each for each in names if each.startswith(".") and each.endswith(_RECORD_END)}
     known: set[str] = set()
+    busy: set[str] = set()
     for name in sorted(records):
-        found = await _read_record_of(folder, name[1 : -len(_RECORD_END)])
+        stem = name[1 : -len(_RECORD_END)]
+        found = await _read_record_of(folder, stem)
+        if found is not None and locked and await _is_of_nobody(folder, found):
+            found = None
         abandoned = found is None or await _claimable(folder, found)
         if found is None or (abandoned and not {found.data, found.following} & names):
             await folder.remove(name)
@@ -335,8 +346,15 @@ async def sweep_parts(folder: Folder, found_names: Iterable[str]) -> None:
         known |= {found.data, found.following}
         if not abandoned:
             known.add(f"{name}.new")  # it is about to replace its record
+            busy.add(stem)
     for name in sorted(names - known - _live):
-        if _DATA.fullmatch(name) or (name.startswith(".") and name.endswith(f"{_RECORD_END}.new")):
+        alone = _ALONE.fullmatch(name)
+        if (
+            _DATA.fullmatch(name)
+            or (name.startswith(".") and name.endswith(f"{_RECORD_END}.new"))
+            # Made while another process wrote to the target; nobody does any more.
+            or (locked and alone is not None and alone[1] not in busy)
+        ):
             await folder.remove(name)
 
 
@@ -400,6 +418,13 @@ async def _claimable(folder: Folder, record: PartRecord) -> bool:
     if record.data in _live:
         return False
     return not record.owner or record.owner == await folder.me() or await folder.has_ended(record.owner)
+
+
+async def _is_of_nobody(folder: Folder, record: PartRecord) -> bool:
+    """Whether only the lock of the folder can tell that its writer is over."""
+    if await _claimable(folder, record) or record.data in _live:
+        return False
+    return not same_machine(record.owner, await folder.me())
 
 
 async def _read_record(folder: Folder, name: str) -> PartRecord | None:

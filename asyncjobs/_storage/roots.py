@@ -84,7 +84,7 @@ class Root:
         async with self._sweeping:
             if path not in self._swept:
                 names = await folder.names()
-                await sweep_parts(folder, names)
+                await sweep_parts(folder, names, self._lock is not None)
                 await sweep_trees(folder, names)
                 self._swept.add(path)
 
