@@ -15,7 +15,7 @@ from typing import Final
 import attrs
 
 from asyncjobs._api import Api
-from asyncjobs._errors import RequestError, ResponseError, TraceTooLargeError
+from asyncjobs._errors import RequestError, ResponseError, TraceTooLargeError, TruncatedBodyError
 from asyncjobs._models import Job, JobRef, TraceChunk
 from asyncjobs._trace.asking import WINDOW_BYTES, OriginMemory, Reset, Result
 from asyncjobs._trace.reading import TraceReader
@@ -25,6 +25,9 @@ MAX_WHOLE_BYTES: Final = 128 << 20
 
 _BEYOND: Final = 1 << 40
 """An offset after the end of every log: a server that knows windows answers with nothing."""
+
+_Read = tuple[bytes, bool, bool]
+"""Bytes, whether nothing follows them now, and whether HTTP proves that they are all."""
 
 _memories: weakref.WeakKeyDictionary[Api, OriginMemory] = weakref.WeakKeyDictionary()
 
@@ -115,23 +118,32 @@ async def get_trace(api: Api, project: int | str, job_id: int, *, max_bytes: int
     Cancellation: nothing is kept.
     """
     ref = JobRef(project, job_id)
-    attempts = api.attempts("read", call="get_trace")
+    return (await _agreed(api, "get_trace", lambda: _whole(api, ref, max_bytes)))[0]
+
+
+async def _agreed(api: Api, call: str, read: Callable[[], Awaitable[_Read]]) -> _Read:
+    """Read, retrying; what HTTP does not prove to be whole has to come twice."""
+    attempts = api.attempts("read", call=call)
     seen: tuple[int, int] | None = None
     while True:
+        failure: RequestError | ResponseError
         try:
-            data, proven = await _whole(api, ref, max_bytes)
+            answer = await read()
         except (RequestError, ResponseError) as error:
             failure = error
         else:
+            data, _, proven = answer
             facts = len(data), zlib.crc32(data)
             if proven or facts == seen:
-                return data
-            seen = facts
-            continue
+                return answer
+            first, seen = seen is None, facts
+            if first:
+                continue
+            failure = TruncatedBodyError("two reads of the log differ, and neither is proven to be whole")
         await attempts.failed(failure)
 
 
-async def _whole(api: Api, ref: JobRef, max_bytes: int) -> tuple[bytes, bool]:
+async def _whole(api: Api, ref: JobRef, max_bytes: int) -> _Read:
     pieces: list[bytes] = []
     size = 0
     async with api.open_trace(ref) as body:
@@ -140,7 +152,7 @@ async def _whole(api: Api, ref: JobRef, max_bytes: int) -> tuple[bytes, bool]:
             if size > max_bytes:
                 raise TraceTooLargeError(f"the trace of {ref} is longer than {max_bytes} bytes")
             pieces.append(piece)
-        return b"".join(pieces), body.framing != "close"
+        return b"".join(pieces), True, body.framing != "close"
 
 
 async def read_trace(
@@ -190,16 +202,11 @@ async def read_part(api: Api, ref: JobRef, offset: int, window: int, most: int) 
     Raises:
         RequestError, ResponseError: No usable answer within the retry policy.
     """
-    attempts = api.attempts("read", call="read_trace")
-    while True:
-        try:
-            return await _part(api, ref, offset, window, most)
-        except (RequestError, ResponseError) as error:
-            failure = error
-        await attempts.failed(failure)
+    data, ended, _ = await _agreed(api, "read_trace", lambda: _part(api, ref, offset, window, most))
+    return data, ended
 
 
-async def _part(api: Api, ref: JobRef, offset: int, window: int, most: int) -> tuple[bytes, bool]:
+async def _part(api: Api, ref: JobRef, offset: int, window: int, most: int) -> _Read:
     kept = bytearray()
     head = bytearray()
     size = 0
@@ -212,14 +219,34 @@ async def _part(api: Api, ref: JobRef, offset: int, window: int, most: int) -> t
             size += len(piece)
             if size > window and size >= offset + most:
                 break
+    proven = body.framing != "close"
     if size > window:
         # Longer than asked for: the server ignored the parameters and this is the whole log.
-        return bytes(kept), len(kept) < most
-    if offset == 0 or size == 0:
-        return bytes(head), size < window
-    if await knows_windows(api, ref):
-        return bytes(head), size < window
-    return bytes(kept), len(kept) < most
+        return bytes(kept), len(kept) < most, proven or len(kept) == most
+    if offset == 0 or size == 0 or await _was_window(api, ref, size):
+        return bytes(head), size < window, proven or size == window
+    return bytes(kept), len(kept) < most, proven
+
+
+async def _was_window(api: Api, ref: JobRef, size: int) -> bool:
+    """Whether an answer of *size* bytes was a window: such a server sends as little as it is asked for.
+
+    Raises:
+        TruncatedBodyError: It sends even less, so it contradicts itself.
+        RequestError, ResponseError: No usable answer.
+    """
+    limit = 1 if size > 1 else 2
+    got = 0
+    async with api.open_trace(ref, offset=0, limit=limit) as body:
+        async for piece in body:
+            got += len(piece)
+            if got > limit:
+                return False
+    if got == limit:
+        return True
+    if got == size:
+        return False
+    raise TruncatedBodyError(f"a log of {size} bytes and more was answered with {got}")
 
 
 async def knows_windows(api: Api, ref: JobRef) -> bool:

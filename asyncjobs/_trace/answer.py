@@ -134,7 +134,10 @@ class Answer:
         """Decide about the first bytes as soon as there are enough of them."""
         if self._mode is _Mode.CLAIM:
             assert self._ask.limit is not None
-            return self._as_whole() if len(self._held) > self._ask.limit else b""
+            if len(self._held) <= self._ask.limit:
+                return b""
+            self._known.learn(Delivery.WHOLE, final=self._final)
+            return self._as_whole()
         sample = self._sample()
         if len(self._held) < len(sample):
             return b""
@@ -160,6 +163,8 @@ class Answer:
         assert run is not None
         rest = self._run.feed(data)
         if self._received > limit or (rest and run.over and self._run.length == run.length):
+            if self._received > limit:
+                self._known.learn(Delivery.WHOLE, final=self._final)
             self._limited, self._mode = False, _Mode.SKIP
             out = b"".join(self._digest(piece) for piece in _repeated(self._run.byte, self._run.length))
             return out + self._digest(rest)
@@ -275,12 +280,12 @@ class Answer:
             self._end_claim()
         if self._result is not None:
             return self._result
-        whole = self._known.whole(self._received, proven=proven)
         if self._mode is not _Mode.EMIT:
-            return self._end_early(whole=whole)
+            return self._end_early(whole=self._known.shorter(self._received, proven=proven))
         new = self._new + self._counted
         if new:
             self._known.grew(new)
+        whole = self._known.reached(proven=proven)
         full = self._limited and self._ask.limit is not None and self._received >= self._ask.limit
         self._remember_etag(valid=whole and not full)
         if full:

@@ -21,7 +21,7 @@ MIN_OVERLAP: Final = 32
 """Fewest known bytes a window repeats; more when much arrives at once, about 3 % of it."""
 
 DOUBTS: Final = 3
-"""Contradicting answers in a row before the past is checked, and answers of one length in a row before a
+"""Contradicting answers in a row before the past is checked, and answers of one length before a
 body whose end HTTP does not prove is believed to be whole."""
 
 
@@ -114,6 +114,7 @@ class Knowledge:
     """Comparisons in a row that may have been cut."""
     _length: int = -1
     _agreeing: int = 0
+    _reached: int = 0
 
     def learn(self, delivery: Delivery, *, final: bool) -> None:
         """Keep the newest evidence, for the next tail of this origin too."""
@@ -123,9 +124,18 @@ class Knowledge:
     def grew(self, size: int) -> None:
         """Note how much came at once."""
         self.overlap = max(MIN_OVERLAP, min(SAMPLE_BYTES, size // 32))
+        self._reached = 0
 
-    def whole(self, size: int, *, proven: bool) -> bool:
-        """Whether a body of *size* bytes is whole: HTTP proves it, or it keeps coming as long as that."""
+    def reached(self, *, proven: bool) -> bool:
+        """Whether the log ends where an answer ended, after all known bytes: HTTP proves it, or several did.
+
+        Shorter ones may come between them, cut or lagging.
+        """
+        self._reached += 1
+        return proven or self._reached >= DOUBTS
+
+    def shorter(self, size: int, *, proven: bool) -> bool:
+        """Whether a log is as short as *size*: HTTP proves it, or answers in a row are."""
         self._agreeing = self._agreeing + 1 if size == self._length else 1
         self._length = size
         return proven or self._agreeing >= DOUBTS

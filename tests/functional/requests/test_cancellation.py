@@ -286,7 +286,7 @@ async def test_lanes_have_their_own_bounds() -> None:
         most[lane] = max(most.get(lane, 0), current[lane])
         await asyncio.sleep(1.0)
         current[lane] -= 1
-        await wire.write(http(200, JOB))
+        await wire.write(http(200, b"a log, by its type" if lane == "trace" else JOB))
 
     async def poll(number: int) -> None:
         async with client._api.open_trace(JobRef(3, number)) as body:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -68,8 +69,8 @@ async def hang(_: Received, wire: Wire) -> None:
 
 
 async def half(_: Received, wire: Wire) -> None:
-    """Send the first half of an answer."""
-    await wire.write(http(200, JOB)[:-10])
+    """Send the first half of an answer, which names no type: it may be a log as well."""
+    await wire.write(http(200, json.dumps(JOB).encode())[:-10])
     await wire.hang()
 
 

@@ -96,6 +96,25 @@ def test_dots_that_end(tail: bytes, size: int) -> None:
         assert out + drain(reader, server, final=True) == server.log
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("left", [0, 10, 300, 32_000])
+def test_dots_that_are_lost_are_noticed(kind: str, left: int) -> None:
+    """A log of dots that stays shorter is a reset, as of any other log, though no two parts of it differ."""
+    server, reader = Server(kind, b"." * 37_000), TraceReader()
+    out = drain(reader, server)
+    server.log += b"." * 500
+    out += drain(reader, server)
+    server.log = b"." * left
+    resets = []
+    for step in range(24):
+        new, _, reset = read(reader, server, now=2.0 * step)
+        out += new
+        if reset is not None:
+            resets.append(reset.offset)
+            out = out[: reset.offset]
+    assert (out, len(resets)) == (server.log, 1)
+
+
 @attrs.define
 class Fleet(Server):
     """Nodes of several kinds, some of which lag behind: each request may reach another."""
