@@ -9,15 +9,18 @@ from __future__ import annotations
 import contextlib
 import weakref
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import attrs
 
-from asyncjobs._api import Api
+from asyncjobs._api import Api, Body
+from asyncjobs._concurrency import Lane
 from asyncjobs._errors import RequestError, ResponseError, TraceTooLargeError, TruncatedBodyError
 from asyncjobs._models import Job, JobRef, TraceChunk
-from asyncjobs._trace.asking import WINDOW_BYTES, OriginMemory, Reset, Result
+from asyncjobs._tail.handing import SLICE_BYTES, Hands
+from asyncjobs._trace.answer import Answer
+from asyncjobs._trace.asking import WINDOW_BYTES, Ask, Delivery, OriginMemory, Reset, Result
 from asyncjobs._trace.reading import TraceReader
 
 MAX_WHOLE_BYTES: Final = 128 << 20
@@ -62,7 +65,7 @@ async def poll(
         api: The client's endpoints.
         ref: The job.
         reader: Where the tail stands; it moves with every byte handed over.
-        take: Gets each piece of new bytes; while it waits, the body waits.
+        take: Gets each piece of new bytes; while it waits, the body waits, and is let go after a while.
         job: The job's record as it was before this read.
         persist: Seconds a contradiction has to last before the past is checked.
 
@@ -73,31 +76,60 @@ async def poll(
     final = job is not None and job.status.is_final
     archived = final and job is not None and job.trace_size_bytes is not None
     ask = reader.ask(final=final, archived=archived)
-    new = wire = 0
+    hands = Hands(take, lambda: api.exchange.budget.slots[Lane.TAIL].waiting > 0)
+    answer, result, new, wire = await _pass_on(api, ref, reader, ask, hands, final=final)
+    # From here on nothing is held but what is in hand: no connection, no slot.
+    if hands.are_full:
+        await hands.empty()
+        return Polled(Result.MORE, new, wire, None)
+    for fresh in answer.rest():
+        new += len(fresh)
+        await take(TraceChunk(reader.place.offset - len(fresh), fresh))
+    erased = job is not None and job.erased_at is not None
+    reset = reader.conclude(result, api.clock.monotonic(), persist=persist, erased=erased)
+    return Polled(result, new, wire, reset)
+
+
+async def _pass_on(
+    api: Api, ref: JobRef, reader: TraceReader, ask: Ask, hands: Hands, *, final: bool
+) -> tuple[Answer, Result, int, int]:
+    """Send one request and hand over what is new, until the end or until nobody takes it.
+
+    Gives the answer, what it brought, and how many bytes were new and were received.
+    """
+    new = 0
     async with api.open_trace(
         ref, offset=ask.offset, limit=ask.limit, range_start=ask.range_start, if_none_match=ask.if_none_match
     ) as body:
         answer = reader.answer(ask, body.status, body.headers, final=final)
         try:
             if not answer.settled():
-                async for piece in body:
-                    fresh = answer.feed(piece)
-                    if fresh:
-                        new += len(fresh)
-                        await take(TraceChunk(reader.place.offset - len(fresh), fresh))
-                    if answer.settled():
+                async for fresh in _fresh(body, answer):
+                    new += len(fresh)
+                    in_parts = body.status == 206 or reader.delivery is Delivery.WINDOW
+                    costly = not in_parts and reader.place.offset > WINDOW_BYTES
+                    chunk = TraceChunk(reader.place.offset - len(fresh), fresh)
+                    if not await hands.over(chunk, costly=costly):
                         break
-            result = answer.end(proven=body.framing != "close")
+            if hands.are_full:
+                answer.broken()
+                return answer, Result.MORE, new, body.received
+            return answer, answer.end(proven=body.framing != "close"), new, body.received
         except BaseException:
             answer.broken()
             raise
-        wire = body.received
-        for fresh in answer.rest():
-            new += len(fresh)
-            await take(TraceChunk(reader.place.offset - len(fresh), fresh))
-    erased = job is not None and job.erased_at is not None
-    reset = reader.conclude(result, api.clock.monotonic(), persist=persist, erased=erased)
-    return Polled(result, new, wire, reset)
+
+
+async def _fresh(body: Body, answer: Answer) -> AsyncIterator[bytes]:
+    """The new bytes of a body, in slices, as far as it matters."""
+    async for piece in body:
+        for at in range(0, len(piece), SLICE_BYTES):
+            # What is not fed yet was not read: after a break it is asked for again.
+            fresh = answer.feed(piece[at : at + SLICE_BYTES])
+            if fresh:
+                yield fresh
+            if answer.settled():
+                return
 
 
 async def get_trace(api: Api, project: int | str, job_id: int, *, max_bytes: int = MAX_WHOLE_BYTES) -> bytes:

@@ -18,8 +18,9 @@ from asyncjobs._tail.watch import JobWatch
 from asyncjobs._trace.asking import Reset
 from asyncjobs._trace.place import Place
 
-BUFFER_BYTES: Final = 256 << 10
-"""Bytes that may wait for a slow consumer before reading pauses."""
+BUFFER_BYTES: Final = 64 << 10
+"""Bytes that may wait for a slow consumer before reading pauses; one piece more may be in the queue, and one
+in hand."""
 
 
 class TraceStream:
