@@ -52,7 +52,7 @@ async def fetch_and_place(
 
     Raises:
         DiskFullError: It does not fit.
-        DestinationError: Something of somebody else has the name.
+        DestinationError: Something of somebody else has the name, or the whole disk is smaller than the file.
         AsyncJobsError: It could not be had; see `fetch_whole`.
 
     Cancellation: the target is as it was, or complete; a partial file is kept when it can be resumed.

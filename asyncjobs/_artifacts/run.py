@@ -6,6 +6,7 @@ It knows the destination and the caller's options, and neither where jobs come f
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -43,6 +44,8 @@ SPARE_BYTES = 32 * 1024 * 1024
 """Left free on the disk: for the manifest, and for whoever shares it."""
 
 _EASE_SECONDS = 1.0
+
+logger = logging.getLogger("asyncjobs")
 
 T = TypeVar("T")
 
@@ -172,9 +175,16 @@ class Run:
 
         Raises:
             DiskFullError: They do not fit beside what the downloads under way still need.
+            DestinationError: No freeing of space would help: the whole disk is smaller. One absurd record
+                ends nobody else's download.
         """
         if size is None:
             return 0
+        if 0 < self.root.disk_bytes < size:
+            raise DestinationError(
+                f"the server announces {size} bytes, and the whole disk of {str(self.root.path)!r} has"
+                f" {self.root.disk_bytes}; choose another disk, or leave the job out"
+            )
         free = await self.root.free_bytes()
         if size + self._reserved + SPARE_BYTES > free:
             raise DiskFullError(
@@ -200,6 +210,10 @@ class Run:
         if now - self._eased_at >= _EASE_SECONDS:
             self._eased_at = now
             self.slots.limit = max(1, (self.slots.limit or 1) // 2)
+            logger.warning(
+                "no file descriptor is left: at most %d downloads at once from now on (see ulimit -n)",
+                self.slots.limit,
+            )
         self.slots.release()
         await self.api.clock.sleep(_EASE_SECONDS)
         await self.slots.acquire()

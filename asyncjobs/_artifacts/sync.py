@@ -57,7 +57,8 @@ async def sync_artifacts(
         Every selected job in exactly one list; targets that could not be listed in `failures`.
 
     Raises:
-        DiskFullError: No space is left, or a known size does not fit. Finished files stay.
+        DiskFullError: No space is left, or a known size does not fit. Finished files stay. A size that the
+            whole disk could not hold fails its own job only.
         ManifestError: The folder is being synced by somebody else, or its record cannot be used.
         DestinationError: *dest* cannot be a folder; or pruning would delete more than `max_delete`.
         ValueError, TypeError: A target that is none, or a template that is not usable.

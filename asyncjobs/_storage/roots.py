@@ -38,6 +38,7 @@ class Root:
         *,
         durable: bool,
         ours: bool,
+        disk_bytes: int = 0,
     ) -> None:
         self._folder = folder
         self._lock = lock
@@ -47,6 +48,8 @@ class Root:
         self._sweeping = asyncio.Lock()
         self.path = path
         self.ledger = ledger
+        self.disk_bytes = disk_bytes
+        """Bytes of the whole disk, used ones included; 0 when it does not say."""
 
     async def parent_of(self, path: str, *, create: bool) -> tuple[Folder, str]:
         """Open the folder of a path below the root, one part at a time, through no link.
@@ -127,17 +130,24 @@ async def open_root(
         return Root(None, path, ledger, None, durable=False, ours=False)
     folder = await files.open_folder(path, create=not read_only)
     lock: int | None = None
+    disk_bytes = 0
     try:
         if not read_only:
             await (await folder.folder(RECORD_FOLDER, create=True, sync=durable)).close()
             lock = await hops.call(_take_lock, path, record / LOCK_NAME)
+            disk_bytes = await hops.call(_disk_bytes, record)
         ledger = await open_ledger(record_hops, record / LEDGER_NAME, durable=durable, read_only=read_only)
     except BaseException:
         await folder.close()
         if lock is not None:
             os.close(lock)
         raise
-    return Root(folder, path, ledger, lock, durable=durable, ours=not read_only)
+    return Root(folder, path, ledger, lock, durable=durable, ours=not read_only, disk_bytes=disk_bytes)
+
+
+def _disk_bytes(path: Path) -> int:
+    found = os.statvfs(path)
+    return found.f_blocks * found.f_frsize
 
 
 def _take_lock(path: Path, lock: Path) -> int | None:
