@@ -5,7 +5,7 @@ GitLab: https://docs.gitlab.com/api/jobs/#retrieve-a-job-log-file
 """
 
 from asyncjobs._tail.many import TailStream, tail
-from asyncjobs._tail.reads import get_trace, read_trace
+from asyncjobs._tail.parts import get_trace, read_trace
 from asyncjobs._tail.save import save_traces
 from asyncjobs._tail.stream import TraceStream, follow_trace
 

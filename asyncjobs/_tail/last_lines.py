@@ -12,7 +12,7 @@ import zlib
 from asyncjobs._api import Api
 from asyncjobs._errors import RequestError, ResponseError
 from asyncjobs._models import CURSOR_TAIL_BYTES, JobRef
-from asyncjobs._tail.reads import knows_windows
+from asyncjobs._tail.parts import knows_windows
 from asyncjobs._trace.asking import WINDOW_BYTES
 from asyncjobs._trace.place import Place
 from asyncjobs._trace.starts import LineStarts
