@@ -176,7 +176,12 @@ class Follower:
             return 0.0
         newest = self._watch.job or job
         step = self._end().read(
-            outcome.result, now, offset=self.reader.place.offset, job=newest, in_doubt=self.reader.in_doubt
+            outcome.result,
+            now,
+            offset=self.reader.place.offset,
+            job=newest,
+            in_doubt=self.reader.in_doubt,
+            certain=outcome.certain,
         )
         if step.failed is not None:
             raise TraceError(f"the trace of {self._watch.ref} is not whole: {step.failed}")

@@ -37,6 +37,8 @@ class Polled:
     new_bytes: int
     wire_bytes: int
     reset: Reset | None
+    certain: bool = False
+    """The answer proves that there was nothing after it."""
 
 
 async def poll(
@@ -76,7 +78,7 @@ async def poll(
         await take(TraceChunk(reader.place.offset - len(fresh), fresh))
     erased = job is not None and job.erased_at is not None
     reset = reader.conclude(result, api.clock.monotonic(), persist=persist, erased=erased)
-    return Polled(result, new, wire, reset)
+    return Polled(result, new, wire, reset, answer.certain)
 
 
 async def _pass_on(

@@ -66,6 +66,8 @@ class Answer:
         self._claim, known.claim = known.claim, None
         self._result: Result | None = None
         self._window_from: int | None = None
+        self._due: int | None = None
+        self._certain = False
         self._limited = ask.offset is not None and status == 200
         self._mode = self._first_mode(headers)
 
@@ -77,6 +79,15 @@ class Answer:
     def new_bytes(self) -> int:
         """How many bytes `feed` gave."""
         return self._new
+
+    @property
+    def certain(self) -> bool:
+        """Whether it is proven, once it has ended, that the log had nothing more at that moment.
+
+        No window proves it, because a server may give less than it was asked for; nor does a body that
+        ended with its connection.
+        """
+        return self._certain
 
     def _first_mode(self, headers: Mapping[str, str]) -> _Mode:
         place, ask = self._place, self._ask
@@ -93,6 +104,8 @@ class Answer:
                 self._known.range_works = False
                 return self._ignore(Result.UNPROVEN)
             self._window_from = ask.range_start
+            end = int(found[2]) + 1 if found[3] == "*" else int(found[3])
+            self._due = end - ask.range_start
             return _Mode.OVERLAP
         if self._known.recheck is not None:
             return _Mode.RECHECK
@@ -259,6 +272,8 @@ class Answer:
         if data:
             self._place.advance(data)
             self._new += len(data)
+            # It stood for what was delivered before; a node that lags would say "unchanged" to it.
+            self._known.etag = None
         if self._limited and self._ask.offset == 0 and self._received > (self._ask.limit or 0):
             # Longer than asked for: this server does not know windows.
             self._limited = False
@@ -280,14 +295,18 @@ class Answer:
             self._end_claim()
         if self._result is not None:
             return self._result
+        if self._due is not None:
+            # A part says itself how much is left of the log; nothing else can prove that it is whole.
+            proven = self._received == self._due
+        self._certain = proven and not self._limited
         if self._mode is not _Mode.EMIT:
             return self._end_early(whole=self._known.shorter(self._received, proven=proven))
         new = self._new + self._counted
         if new:
             self._known.grew(new)
-        whole = self._known.reached(proven=proven)
+        whole = self._known.reached(proven=proven) and (proven or self._due is None)
         full = self._limited and self._ask.limit is not None and self._received >= self._ask.limit
-        self._remember_etag(valid=whole and not full)
+        self._remember_etag(valid=proven and not full)
         if full:
             return Result.MORE
         return Result.GROWN if new else Result.SAME if whole else Result.UNPROVEN

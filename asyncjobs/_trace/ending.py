@@ -86,7 +86,8 @@ class Ending:
     """Decides after each read of an ended job's trace whether it was the last.
 
     Args:
-        settle: Seconds in which the trace is read again until it is stable; 0 believes the first read.
+        settle: Seconds in which the trace is read again until it is stable; 0 believes the first read
+            that proves its end.
         over_at_first_sight: The job was over when it was first seen, so late bytes are unlikely.
     """
 
@@ -97,7 +98,9 @@ class Ending:
         self._stable = 0
         self._troubles = 0
 
-    def read(self, result: Result, now: float, *, offset: int, job: Job, in_doubt: bool) -> Step:
+    def read(
+        self, result: Result, now: float, *, offset: int, job: Job, in_doubt: bool, certain: bool = True
+    ) -> Step:
         """Take the outcome of a read that began after the end.
 
         Args:
@@ -106,13 +109,15 @@ class Ending:
             offset: Bytes delivered in all.
             job: The job's newest record.
             in_doubt: The answers contradict what was delivered.
+            certain: The answer proves that there was nothing after it.
         """
         if self._began is None:
             self._began = now
         if result is Result.MORE:
             return Step()
         if in_doubt or result not in {Result.SAME, Result.GROWN}:
-            return self.trouble("its answers contradict each other")
+            contradict = "its answers contradict each other"
+            return self.trouble(contradict if in_doubt else "none of its answers is proven to be whole")
         self._troubles = 0
         self._stable = self._stable + 1 if result is Result.SAME else 0
         size = job.trace_size_bytes
@@ -120,8 +125,11 @@ class Ending:
             return Step(done=True)
         elapsed = now - self._began
         if size is not None and offset < size:
-            return self._too_short(size, offset, elapsed)
-        if self._settle == 0 or self._stable >= self._wanted or (self._stable and elapsed >= self._settle):
+            return Step() if result is Result.GROWN else self._too_short(size, offset, elapsed)
+        if self._settle == 0:
+            # New bytes of which nobody says that they are the last: at once for what follows them.
+            return Step(done=certain or self._stable > 0)
+        if self._stable >= self._wanted or (self._stable and elapsed >= self._settle):
             return Step(done=True)
         return Step(delay=self._next(elapsed))
 
@@ -134,7 +142,7 @@ class Ending:
         return Step(delay=max(1.0, FIRST_SETTLE * self._settle))
 
     def _too_short(self, size: int, offset: int, elapsed: float) -> Step:
-        if elapsed >= PATIENCE * self._settle and (self._stable or self._settle == 0):
+        if elapsed >= PATIENCE * self._settle:
             return Step(failed=f"{offset} bytes could be read, and GitLab's record says {size}")
         return Step(delay=max(1.0, self._next(elapsed)))
 
