@@ -184,7 +184,8 @@ class TailOptions:
     since: datetime | None = attrs.field(default=None, validator=_aware)
     """Leave out lines stamped before this moment (an aware datetime); lines without a stamp are kept."""
     max_open: int = attrs.field(default=100, validator=_number(least=1, whole=True))
-    """Jobs followed at once; the others wait in a queue. Memory is at most 256 KiB for each."""
+    """Jobs followed at once; the others wait in a queue. Memory is at most 256 KiB for each, and up to 1 MiB
+    while the consumer pauses in a long log of a server that only sends whole logs."""
     name: str | None = attrs.field(default=None, validator=_text)
     """Only jobs whose name matches this glob."""
     stage: str | None = attrs.field(default=None, validator=_text)
