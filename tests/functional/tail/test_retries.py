@@ -141,7 +141,8 @@ async def test_job_of_a_pipeline_that_was_over(connect: Connect) -> None:
 
         def retry() -> None:
             new.append(old.retry())
-            new[0].script_trace(b"new\n", every=20, pushes=1)
+            # Alive for longer than the time between two looks at the project, which lists living jobs only.
+            new[0].script_trace(b"new\n", every=40, pushes=1)
 
         asyncio.get_running_loop().call_later(200, retry)
         async with asyncio.timeout(3600):
