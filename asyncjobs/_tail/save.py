@@ -28,7 +28,7 @@ from asyncjobs._errors import (
     TraceError,
     UnsafePathError,
 )
-from asyncjobs._manifest import Action, OnDisk, Places, Remembered, choose_action, render
+from asyncjobs._manifest import LOG_FILE_TYPE, Action, OnDisk, Places, Remembered, choose_action, render
 from asyncjobs._models import (
     CURSOR_TAIL_BYTES,
     ArtifactOutcome,
@@ -59,7 +59,6 @@ from asyncjobs._trace.place import Place
 
 OnEvent = Callable[[SyncEvent], object]
 
-FILE_TYPE: Final = "trace"
 _VALIDATOR: Final = "trace"
 """A partial log proves itself by its CRC against the server's; this only says that it may be gone on with."""
 
@@ -371,7 +370,7 @@ async def _place(
         target=str(target),
         project=str(ref.project),
         job_id=ref.job_id,
-        file_type=FILE_TYPE,
+        file_type=LOG_FILE_TYPE,
         remote_size=job.trace_size_bytes,
         size=size,
         # A rename keeps the time, so it is known before the file has its name.
