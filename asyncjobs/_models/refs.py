@@ -199,9 +199,10 @@ def _full_path(path: str, text: str, *, least: int) -> str:
 def _refuse(text: str) -> ValueError:
     # The text may be an address with a password or a token in it: neither is repeated. A password may
     # hold any character, so with an @ in the text nothing of it is certain to be harmless.
-    shown = (
-        "an address with an @ in it" if "@" in text else repr(re.split(r"[?#]", text, maxsplit=1)[0][:200])
-    )
+    head = re.split(r"[?#]", text, maxsplit=1)[0][:200]
+    shown = repr(head) if head or not text else f"what begins with {text[0]!r}"
+    if "@" in text:
+        shown = "an address with an @ in it"
     return ValueError(f"not a target: {shown}; {ACCEPTED}")
 
 

@@ -134,6 +134,16 @@ def test_a_refused_address_shows_no_secret(text: str) -> None:
     assert CANARY not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("", "''"), ("# c", "what begins with '#'"), ("app?x", "'app'"), ("?", "begins with '?'")],
+)
+def test_a_refusal_shows_as_much_as_is_harmless(text: str, says: str) -> None:
+    """What stands behind a ? or # may be a token, so of such a text only the beginning is named."""
+    with pytest.raises(ValueError, match=re.escape(says)):
+        parse_target(text)
+
+
 @pytest.mark.parametrize("value", [None, 5, b"group/app", ["group/app"]])
 def test_what_is_no_text_is_no_target(value: Any) -> None:
     """As promised: whatever is no target is a ValueError that says what is accepted."""
