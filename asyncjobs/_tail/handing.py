@@ -65,6 +65,11 @@ class Hands:
         taking.result()
         return True
 
+    def let_go(self) -> None:
+        """Give up the piece in hand, if there is one: nobody will wait for it any more."""
+        if self._taking is not None:
+            self._taking.cancel()
+
     async def empty(self) -> None:
         """Wait until the piece in hand is taken; the body is gone by then."""
         if self._taking is not None:

@@ -68,11 +68,15 @@ async def poll(
     archived = final and job is not None and job.trace_size_bytes is not None
     ask = reader.ask(final=final, archived=archived)
     hands = Hands(take, lambda: api.exchange.budget.slots[Lane.TAIL].waiting > 0)
-    answer, result, new, wire = await _pass_on(api, ref, reader, ask, hands, final=final)
-    # From here on nothing is held but what is in hand: no connection, no slot.
-    if hands.are_full:
-        await hands.empty()
-        return Polled(Result.MORE, new, wire, None)
+    try:
+        answer, result, new, wire = await _pass_on(api, ref, reader, ask, hands, final=final)
+        # From here on nothing is held but what is in hand: no connection, no slot.
+        if hands.are_full:
+            await hands.empty()
+            return Polled(Result.MORE, new, wire, None)
+    finally:
+        # A cancel, or an error while the body is closed, would leave a task that nobody waits for.
+        hands.let_go()
     for fresh in answer.rest():
         new += len(fresh)
         await take(TraceChunk(reader.place.offset - len(fresh), fresh))
