@@ -24,7 +24,6 @@ SLICE_BYTES: Final = 64 << 10
 class _Mode(Enum):
     RECOGNISE = "recognise"
     HOLD = "hold"
-    CLAIM = "claim"
     OVERLAP = "overlap"
     SKIP = "skip"
     EMIT = "emit"
@@ -109,8 +108,6 @@ class Answer:
             return _Mode.OVERLAP
         if self._known.recheck is not None:
             return _Mode.RECHECK
-        if self._claim is not None:
-            return _Mode.CLAIM
         if not ask.offset:
             return _Mode.SKIP if place.offset else _Mode.EMIT
         return _Mode.RECOGNISE
@@ -145,12 +142,6 @@ class Answer:
 
     def _look(self) -> bytes:
         """Decide about the first bytes as soon as there are enough of them."""
-        if self._mode is _Mode.CLAIM:
-            assert self._ask.limit is not None
-            if len(self._held) <= self._ask.limit:
-                return b""
-            self._known.learn(Delivery.WHOLE, final=self._final)
-            return self._as_whole()
         sample = self._sample()
         if len(self._held) < len(sample):
             return b""
@@ -189,33 +180,29 @@ class Answer:
 
     def _end_count(self) -> None:
         """The whole answer was one byte repeated: new, nothing new, or a claim still to be proved."""
-        known, overlap = self._place.run, len(self._sample())
+        known, offset, limit = self._place.run, self._ask.offset, self._ask.limit
         assert known is not None
-        size = self._run.length
-        full = size == WINDOW_BYTES
-        if full or size == overlap or size > known.length:
+        assert offset is not None
+        size, overlap = self._run.length, len(self._sample())
+        if size < overlap:
+            # Whatever it was, it is shorter than what was delivered.
+            self._mode = _Mode.OVERLAP
+            return
+        proves = self._claim is not None and size == limit
+        if proves or size in (overlap, WINDOW_BYTES) or size > known.length:
             self._counted = size - overlap
             if self._counted:
                 self._known.learn(Delivery.WINDOW, final=self._final)
             self._mode = _Mode.EMIT
             return
-        assert self._ask.offset is not None
-        self._known.claim = Claim(self._ask.offset + size, size == self._ask.limit)
-        self._result = Result.MORE
-
-    def _end_claim(self) -> None:
-        """A few bytes before the claimed end were asked for; just those prove it."""
-        known, limit = self._place.run, self._ask.limit
-        assert known is not None
-        assert limit is not None
-        assert self._claim is not None
-        if self._held != known.byte * limit:
-            self._result = Result.SHORTER if len(self._held) < limit else Result.CHANGED
+        if self._claim is not None:
+            # It says something else again. What was delivered is not in doubt; the next poll begins anew.
+            self._result = Result.UNPROVEN
             return
-        self._counted = self._claim.end - self._place.offset
-        self._known.learn(Delivery.WINDOW, final=self._final)
-        self._known.grew(self._counted)
-        self._result = Result.MORE if self._claim.full else Result.GROWN
+        # Up to all of the overlap but one byte is left out, so that every new byte comes again.
+        less = 1 + offset % (overlap - 1)
+        self._known.claim = Claim(offset + less, size - less, size == limit)
+        self._result = Result.MORE
 
     def rest(self) -> Iterator[bytes]:
         """New bytes that `end` found in what was only counted; the place moves with each piece."""
@@ -291,8 +278,6 @@ class Answer:
             return self._end_recheck(proven=proven)
         if self._mode is _Mode.HOLD:
             self._end_count()
-        elif self._mode is _Mode.CLAIM:
-            self._end_claim()
         if self._result is not None:
             return self._result
         if self._due is not None:
@@ -307,7 +292,7 @@ class Answer:
         whole = self._known.reached(proven=proven) and (proven or self._due is None)
         full = self._limited and self._ask.limit is not None and self._received >= self._ask.limit
         self._remember_etag(valid=proven and not full)
-        if full:
+        if full and (self._claim is None or self._claim.full):
             return Result.MORE
         return Result.GROWN if new else Result.SAME if whole else Result.UNPROVEN
 

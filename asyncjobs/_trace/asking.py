@@ -88,9 +88,10 @@ class Reset:
 
 @attrs.frozen
 class Claim:
-    """Where a log ends, if an answer was a window."""
+    """What an answer said of a log if it was a window, to be asked for once more in another size."""
 
-    end: int
+    start: int
+    size: int
     full: bool
     """The window was full, so there may be more."""
 
@@ -107,7 +108,7 @@ class Knowledge:
     """Fewest bytes to ask for again."""
     range_works: bool = True
     claim: Claim | None = None
-    """Still to be proved by the next answer."""
+    """To be proved by the next answer."""
     recheck: Recheck | None = None
     """A comparison of the whole log under way."""
     unproven: int = 0

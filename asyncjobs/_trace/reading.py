@@ -11,8 +11,8 @@ bytes whose past it has recognised. It knows neither requests nor time.
   that begins with the first known bytes is the whole log, one longer than asked is certainly whole. The
   overlap is chosen so that the two beginnings differ.
 - They never do in a log of one byte repeated. There an answer is counted until its length or another byte
-  tells. One that could be an old copy of the whole is a claim about the log's length, and is believed only
-  after a few bytes were asked for at the place where it says the log ends: the whole is never that short.
+  tells. One that could be an old copy of the whole is a claim, and not believed: all that it would bring is
+  asked for once more, from another place to the same end. Only a window comes in just the other size.
 - One shorter, empty or different answer proves nothing: web nodes lag and archives flicker. When the
   doubt persists the whole log is compared once, and only what really changed is read again, after a `Reset`.
 
@@ -42,9 +42,6 @@ from asyncjobs._trace.place import SAMPLE_BYTES, Place
 
 SHORT_BYTES: Final = 32 << 10
 """A log no longer than this is read once from its start where its beginning is not known."""
-
-CLAIM_BYTES: Final = 31
-"""Most bytes asked for to prove where a log ends."""
 
 
 class TraceReader:
@@ -92,9 +89,7 @@ class TraceReader:
         if known.delivery is Delivery.UNKNOWN:
             known.delivery = known.memory.delivery(final=final)
         if known.claim is not None:
-            # So few bytes before the claimed end that the whole log is longer.
-            size = 1 + place.offset % min(CLAIM_BYTES, place.offset - 1)
-            return Ask(known.claim.end - size, size)
+            return Ask(known.claim.start, known.claim.size)
         least = len(place.sample(SAMPLE_BYTES if final else known.overlap))
         if known.delivery is Delivery.WHOLE and archived and place.offset and known.range_works:
             return Ask(range_start=place.offset - least, if_none_match=known.etag)

@@ -320,6 +320,16 @@ def test_random_lives_of_a_log(seed: int, kind: str) -> None:
     assert reader.place.crc == zlib.crc32(server.log)
 
 
+def test_an_old_whole_is_not_proved_by_a_window_after_it() -> None:
+    """A lagging node, then a server that was upgraded: what the first said of dots, the second has to repeat."""
+    server, reader = Server("whole", b"." * 300), TraceReader()
+    out = read(reader, server)[0]
+    truth, server.log = server.log + b"line\n" * 3 + b"." * 300, server.log[:85]
+    assert read(reader, server)[:2] == (b"", Result.MORE)
+    server.kind, server.log = "window", truth
+    assert out + drain(reader, server) == truth
+
+
 def test_comparison_with_a_cut_body_is_repeated() -> None:
     """A whole log that just stopped short does not convict a trace of having shrunk, until it keeps to it."""
     server, reader = Server("whole", lines(1000)), TraceReader()
