@@ -66,13 +66,11 @@ class Gate:
 
     def _wait(self, now: float) -> float:
         if self._closed_until is not None:
-            return FOREVER if self._probe is not None else max(0.0, self._closed_until - now)
+            return FOREVER if self._probe is not None else self._closed_until - now
         if self._ramp_since is not None:
             elapsed = now - self._ramp_since
             allowed = max(1, self._earlier // 2) + int(elapsed)
-            if allowed >= max(1, self._earlier) or elapsed > _MOST_RAMP_SECONDS:
-                self._ramp_since = None
-            elif self.in_flight >= allowed:
+            if self.in_flight >= allowed and allowed < self._earlier and elapsed <= _MOST_RAMP_SECONDS:
                 return 1.0 - elapsed % 1.0
         return 0.0
 
@@ -117,7 +115,7 @@ class Gate:
             self._probe = None
             # If this was a refusal, `close` comes with the server's own figure in the same turn of the
             # loop; whoever waits must not slip through before it.
-            self._closed_until = max(self._closed_until or 0.0, now + _PAUSE_SECONDS)
+            self._closed_until = now + _PAUSE_SECONDS
 
     def close(self, now: float, seconds: float) -> None:
         """The server asked for silence; the passage that learned it ends with `leave` all the same."""
@@ -127,6 +125,5 @@ class Gate:
             self.closings += 1
         if self._closed_until is None:
             self._earlier = self.on_the_wire
-            self._ramp_since = None
         self._closed_until = max(self._closed_until or 0.0, now + seconds)
         self._probe = None

@@ -51,11 +51,15 @@ def test_one_demand_closes_it_for_everybody() -> None:
     assert not gate.is_open
     assert [gate.ask(0.0), gate.ask(10.0), gate.ask(29.5)] == [30.0, 20.0, 0.5]
     assert [gate.closed_for(0.0), gate.closed_for(29.0), gate.closed_for(31.0)] == [30.0, 1.0, 0.0]
+    gate.answered(31.0, entered(gate, 31.0))
+    assert gate.closed_for(31.0) == 0.0
 
 
 def test_a_later_demand_only_lengthens() -> None:
     """Of several answers that close it, the latest end counts, and it is one closing."""
     gate = Gate()
+    gate.close(0.0, 0.5)
+    assert gate.ask(0.0) == 0.5
     gate.close(0.0, 30.0)
     gate.close(1.0, 5.0)
     assert gate.ask(2.0) == 28.0
@@ -80,6 +84,33 @@ def test_one_probe_reopens() -> None:
     assert gate.ask(10.7) == pytest.approx(0.5)
     assert [bool(enter(gate, 11.3)) for _ in range(2)] == [True, False]
     assert all(enter(gate, 14.3) for _ in range(100))
+
+
+@pytest.mark.parametrize(("earlier", "at_once"), [(1, 100), (2, 1), (3, 1), (4, 2), (9, 4)])
+def test_half_of_what_was_under_way_comes_in_at_once(earlier: int, at_once: int) -> None:
+    """Half of it, rounded down, but never none; and beside a single request nothing is held back."""
+    gate = Gate()
+    before = [entered(gate, 0.0) for _ in range(earlier)]
+    gate.close(0.0, 10.0)
+    for passage in before:
+        gate.leave(0.0, passage)
+    probe = entered(gate, 10.0)
+    gate.answered(10.0, probe)
+    gate.leave(10.0, probe)
+    assert sum(enter(gate, 10.0) is not None for _ in range(100)) == at_once
+
+
+def test_a_crowd_is_let_in_for_a_minute_at_most() -> None:
+    """However many were under way when it closed, after a minute nobody has to wait."""
+    gate = Gate()
+    before = [entered(gate, 0.0) for _ in range(1000)]
+    gate.close(0.0, 10.0)
+    for passage in before:
+        gate.leave(0.0, passage)
+    probe = entered(gate, 10.0)
+    gate.answered(10.0, probe)
+    assert sum(enter(gate, 69.0) is not None for _ in range(2000)) == 500 + 59 - 1
+    assert all(enter(gate, 70.5) for _ in range(2000))
 
 
 def test_an_answer_opens_it_before_its_body_has_come() -> None:
@@ -132,6 +163,29 @@ def test_a_probe_from_before_a_later_demand_opens_nothing() -> None:
     assert gate.ask(12.0) == 19.5
     gate.answered(32.0, entered(gate, 32.0))
     assert gate.is_open
+
+
+def test_no_second_probe_within_the_second_of_the_first() -> None:
+    """Others that are refused while the probe is out, and told to wait for nothing, send none of theirs."""
+    gate = Gate()
+    early, hasty = entered(gate, 0.0), entered(gate, 0.0)
+    refused(gate, 1.0, hasty, 10.0)
+    entered(gate, 11.0)
+    refused(gate, 11.0, early, 0.0)
+    assert gate.ask(11.0) == 1.0
+    assert enter(gate, 12.0)
+
+
+def test_a_probe_that_waits_for_its_slot_is_given_back_after_a_later_demand() -> None:
+    """What was granted before the newest demand for silence is not sent into it."""
+    gate = Gate()
+    early, hasty = entered(gate, 0.0), entered(gate, 0.0)
+    refused(gate, 1.0, hasty, 10.0)
+    probe = gate.ask(11.0)
+    assert isinstance(probe, Passage)
+    assert not gate.is_stale(probe)
+    refused(gate, 11.0, early, 20.0)
+    assert gate.is_stale(probe)
 
 
 def test_a_refused_probe_lets_nobody_slip_through() -> None:
