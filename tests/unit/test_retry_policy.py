@@ -191,12 +191,12 @@ def test_backoff_of_a_transient_failure(chance: float, attempt: int) -> None:
     assert 0 <= wait <= min(20.0, 0.5 * 2 ** (attempt - 1))
 
 
-@given(CHANCE, st.integers(1, 4))
+@given(CHANCE, st.integers(1, 19))
 def test_backoff_when_throttled(chance: float, attempt: int) -> None:
     """A 429 without a figure starts at 2 seconds and goes to 60 at the most."""
-    wait = decide(Kind.READ, response(429), History(attempt=attempt), POLICY, chance=chance).wait
-    assert wait is not None
-    assert 0 <= wait <= min(60.0, 2.0 * 2 ** (attempt - 1))
+    policy = RetryPolicy(attempts=20)
+    wait = decide(Kind.READ, response(429), History(attempt=attempt), policy, chance=chance).wait
+    assert wait == chance * min(60.0, 2.0 * 2 ** (attempt - 1))
 
 
 @given(CHANCE, st.floats(0, 300))
@@ -279,6 +279,13 @@ def test_an_outage_is_not_amplified(error: AsyncJobsError) -> None:
             history = History(attempt=history.attempt + 1, attempts_in_all=history.attempts_in_all + 1)
     assert sent <= 1.1 * wanted + 20
     assert sent > wanted
+
+
+def test_twenty_retries_at_once() -> None:
+    """A full budget pays for twenty retries or ten after silence, and for nothing more."""
+    for cost, paid in ((COST, 20), (TIMEOUT_COST, 10)):
+        bucket = RetryBucket()
+        assert [bucket.take(cost) for _ in range(paid + 1)] == [True] * paid + [False]
 
 
 def test_a_server_that_fails_half_the_time() -> None:
