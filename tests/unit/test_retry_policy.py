@@ -239,6 +239,9 @@ def test_the_deadline_counts_sleeping() -> None:
     assert decide(Kind.READ, response(502), slept, POLICY, chance=0.9).wait is None
     assert decide(Kind.READ, response(503, 30.0), slept, POLICY, chance=0.9).wait is not None
     assert decide(Kind.READ, response(502), slept, RetryPolicy(deadline=None), chance=0.9).wait is not None
+    for deadline, wait in ((8.0, 8.0), (7.9, None)):
+        policy = RetryPolicy(base=8.0, deadline=deadline)
+        assert decide(Kind.READ, response(502), History(), policy, chance=1.0).wait == wait
 
 
 def test_downloads_end_after_a_hundred_attempts() -> None:

@@ -52,13 +52,33 @@ def test_a_few_tails_are_never_held_back() -> None:
     assert not any(throttle.hold_back(turn * 2.0, 0.0) for turn in range(1000))
 
 
+def test_the_first_hundred_polls_go_out() -> None:
+    """However few are answered; from then on the first that chance picks is held back."""
+    throttle = PollThrottle()
+    assert [throttle.hold_back(1.0, 0.0) for _ in range(101)] == [False] * 100 + [True]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "share"), [(0, 0.9), (5, 0.9), (20, 0.796), (40, 0.597), (60, 0.398), (90, 0.0995)]
+)
+def test_what_was_wanted_beyond_twice_the_answers_is_held_back(accepted: int, share: float) -> None:
+    """Of 200 polls, the share by which they exceed twice what was answered; a tenth goes out always."""
+    throttle = PollThrottle()
+    for turn in range(200):
+        throttle.hold_back(1.0, 1.0)
+        if turn < accepted:
+            throttle.accepted(1.0)
+    assert not throttle.hold_back(1.0, share + 0.001)
+    assert throttle.hold_back(1.0, share - 0.001)
+
+
 def test_a_silence_forgives() -> None:
-    """What happened more than two minutes ago counts for nothing."""
+    """What happened more than two minutes ago counts for nothing, ten seconds' worth at a time."""
     throttle = PollThrottle()
     for turn in range(1000):
         throttle.hold_back(turn / 100, 1.0)
-    assert throttle.hold_back(11.0, 0.5)
-    assert not throttle.hold_back(11.0 + 130.0, 0.0)
+    assert throttle.hold_back(129.9, 0.5)
+    assert not throttle.hold_back(130.0, 0.0)
 
 
 def test_memory_is_bounded() -> None:
