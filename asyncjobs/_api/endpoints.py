@@ -34,6 +34,16 @@ T = TypeVar("T")
 _TRACE_GOOD = frozenset({200, 204, 206, 304, 416})
 _ARCHIVE_GOOD = frozenset({200, 206, 416})
 
+Streamed = Literal["trace", "poll", "download", "read"]
+"""A log for whoever waits for it, a poll of one, an archive, or a part of an archive."""
+
+# A refusal closes the gate at which the next attempt waits: with another class here it would not wait at all.
+_STREAMED: dict[Streamed, tuple[Kind, EndpointClass]] = {
+    "trace": (Kind.READ, EndpointClass.TRACE),
+    "poll": (Kind.POLL, EndpointClass.TRACE),
+    "download": (Kind.DOWNLOAD, EndpointClass.ARTIFACT),
+    "read": (Kind.READ, EndpointClass.ARTIFACT),
+}
 
 Key = Callable[[T], Hashable]
 
@@ -70,14 +80,10 @@ class Endpoints:
         """The one source of chance of this client."""
         return self.exchange.chance
 
-    def attempts(self, kind: Literal["read", "download", "poll"], *, call: str = "") -> Attempts:
+    def attempts(self, what: Streamed, *, call: str = "") -> Attempts:
         """The retry state of a call whose body the caller streams itself."""
-        endpoint = {
-            "read": EndpointClass.OTHER,
-            "download": EndpointClass.ARTIFACT,
-            "poll": EndpointClass.TRACE,
-        }
-        return self.exchange.attempts(Kind(kind), endpoint[kind], call=call)
+        kind, endpoint = _STREAMED[what]
+        return self.exchange.attempts(kind, endpoint, call=call)
 
     # -- listings ---------------------------------------------------------------------------------
 

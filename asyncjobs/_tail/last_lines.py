@@ -45,7 +45,7 @@ async def place_of_last_lines(api: Api, ref: JobRef, lines: int, *, size: int | 
     Raises:
         RequestError, ResponseError: The log cannot be read.
     """
-    attempts = api.attempts("read", call="tail_lines")
+    attempts = api.attempts("trace", call="tail_lines")
     while True:
         try:
             return await _find(api, ref, lines, size)

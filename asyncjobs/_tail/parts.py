@@ -48,7 +48,7 @@ async def get_trace(api: Api, project: int | str, job_id: int, *, max_bytes: int
     Cancellation: nothing is kept.
     """
     ref = JobRef(project, job_id)
-    attempts = api.attempts("read", call="get_trace")
+    attempts = api.attempts("trace", call="get_trace")
     seen: _Seen = {}
     while True:
         try:
@@ -106,7 +106,7 @@ async def _read_part(api: Api, ref: JobRef, offset: int, window: int, most: int)
 
     A window gives at most *window* bytes, a whole log up to *most* of its bytes after the offset.
     """
-    attempts = api.attempts("read", call="read_trace")
+    attempts = api.attempts("trace", call="read_trace")
     seen: _Seen = {}
     while True:
         try:

@@ -9,7 +9,8 @@ from email.utils import formatdate
 
 import pytest
 
-from asyncjobs import JobRef, Limits, RateLimitedError, RetryPolicy
+from asyncjobs import Client, JobRef, Limits, RateLimitedError, RetryPolicy
+from asyncjobs._tail.last_lines import place_of_last_lines
 from asyncjobs.testing import FakeGitLab
 from tests.support.clients import START_EPOCH, lanes_are_free, open_client, read_archive, until
 from tests.support.rawserver import RawServer, Received, Wire, http
@@ -480,3 +481,42 @@ async def test_a_wall_clock_that_jumps_changes_nothing(gitlab: FakeGitLab) -> No
     per_minute = [int(request.time // 60) for request in gitlab.requests]
     assert max(per_minute.count(minute) for minute in per_minute) <= 10
     assert len(set(per_minute)) <= 4
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda client: client.get_trace(3, 8),
+        lambda client: client.read_trace(3, 8),
+        lambda client: place_of_last_lines(client._api, JobRef(3, 8), 1, size=None),
+        lambda client: anext(client.iter_artifact_members(3, 8), None),
+    ],
+    ids=["get_trace", "read_trace", "last lines", "members"],
+)
+async def test_reads_that_are_streamed_heed_a_429(read: Callable[[Client], Awaitable[object]]) -> None:
+    """A refused read of a log or of an archive's end waits at its own gate, and closes no other."""
+    times: list[float] = []
+
+    async def script(request: Received, wire: Wire) -> None:
+        if "/tree" in request.target:
+            await wire.write(answer(404, {"error": "404 Not Found"}))
+        elif "/trace" not in request.target and not request.target.endswith("/artifacts"):
+            artifacts = [{"file_type": "archive", "size": 22, "filename": "a.zip"}]
+            await wire.write(answer(200, {**JOB, "artifacts": artifacts}))
+        elif not times:
+            times.append(now())
+            await wire.write(answer(429, b"Retry later", {"Retry-After": "7"}))
+        else:
+            times.append(now())
+            headers = {"Content-Type": "text/plain"}
+            if request.header("range") is not None:
+                headers["Content-Range"] = "bytes 0-21/22"
+                await wire.write(answer(206, b"PK\x05\x06" + bytes(18), headers))
+            else:
+                await wire.write(answer(200, b"a line\n", headers))
+
+    async with RawServer(script) as server, open_client(server.url) as client:
+        await read(client)
+        endpoints = client.statistics().endpoints
+    assert 7.0 <= times[1] - times[0] <= 8.0
+    assert [name for name, each in endpoints.items() if each.gate_closings] in (["trace"], ["artifact"])
