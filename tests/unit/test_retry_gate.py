@@ -352,7 +352,7 @@ def run(window: Window, wishes: list[float]) -> list[float]:
         now = max(now, wish)
         for _ in range(10):
             wait = window.ask(now)
-            if wait <= 0.0:
+            if wait == 0.0:
                 break
             now += wait
         else:
@@ -366,6 +366,14 @@ def test_a_window_at_full_speed() -> None:
     """A burst uses the minute at once, then waits for the next, not for one request after the other."""
     sent = run(Window(10), [6_000_020.0] * 25)
     assert sent == [6_000_020.0] * 10 + [6_000_062.0] * 10 + [6_000_122.0] * 5
+
+
+def test_what_is_sent_close_to_a_boundary_counts_on_both_sides() -> None:
+    """With both minutes full, what is waited for is the end of the later one."""
+    window = Window(1)
+    window.count(6_000_059.0)
+    assert [window.ask(6_000_030.0), window.ask(6_000_059.0), window.ask(6_000_090.0)] == [32.0, 63.0, 32.0]
+    assert window.ask(6_000_122.0) == 0.0
 
 
 @given(
@@ -393,7 +401,7 @@ def test_no_minute_of_the_server_gets_more(
 def test_a_jumping_clock() -> None:
     """When the wall clock jumps by a day, back or forth, waits stay short and counts stay few."""
     window = Window(1)
-    for jump in (0.0, -86_400.0, 86_400.0, -3_600.0, -59.0, 61.0):
+    for jump in (0.0, -86_400.0, 86_400.0, -3_600.0, -59.0, 61.0, 109.0, 169.0, 229.0, 289.0):
         moment = 1_000_000_030.0 + jump
         assert window.ask(moment) <= 124.0
         window.count(moment)
@@ -410,12 +418,24 @@ def test_the_servers_word() -> None:
     """What the server says is left is used up and then waited for; before it said anything nothing waits."""
     window = ServerWindow()
     assert window.ask(0.0) == 0.0
+    window.count(0.0)
     window.observe(0.0, remaining=3, reset_in=20.0, under_way=1)
     for _ in range(2):
         assert window.ask(1.0) == 0.0
         window.count(1.0)
     assert window.ask(1.0) == 19.0
-    assert window.ask(20.0) == 0.0
+    window.count(1.0)
+    assert window.remaining == 0
+    assert [window.ask(20.0), window.ask(25.0)] == [0.0, 0.0]
+
+
+def test_what_is_sent_after_a_window_is_not_taken_off_it() -> None:
+    """What the server said last stays what it said, until it speaks of the next window."""
+    window = ServerWindow()
+    window.observe(0.0, remaining=3, reset_in=20.0, under_way=0)
+    window.count(19.9)
+    window.count(20.0)
+    assert window.remaining == 2
 
 
 @pytest.mark.parametrize("facts", [(None, 20.0), (5, None), (None, None)])
