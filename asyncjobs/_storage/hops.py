@@ -148,7 +148,10 @@ async def made_whole(making: Coroutine[Any, Any, T], undo: Callable[[T], Awaitab
         await joined(task)
     except asyncio.CancelledError:
         if not task.cancelled() and task.exception() is None:
-            await joined(asyncio.ensure_future(_awaited(undo(task.result()))))
+            undoing = asyncio.ensure_future(_awaited(undo(task.result())))
+            await joined(undoing)
+            if not undoing.cancelled():
+                undoing.exception()  # the cancellation is what the caller hears of
         raise
     return task.result()
 

@@ -113,7 +113,7 @@ def _body(body: bytes, kind: str = JSON) -> Callable[[Call, Options], Plan]:
 
 def _wrong_json(_: Call, __: Options) -> Plan:
     def change(answer: Answer) -> None:
-        if isinstance(answer.body, bytes) and answer.status < 300:
+        if isinstance(answer.body, bytes) and answer.status < 300 and answer.header("Content-Type") == JSON:
             value: object = json.loads(answer.body or b"null")
             answer.body = json.dumps({"items": value} if isinstance(value, list) else [value]).encode()
             answer.put("Content-Type", JSON)

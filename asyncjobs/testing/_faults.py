@@ -36,6 +36,11 @@ class Plan:
     wire: Callable[[Answer, Sending], None] | None = None
     """Changes the finished answer and how it is sent."""
 
+    @property
+    def replaces(self) -> bool:
+        """Whether the server is left out; where its answer is only changed, it has done what was asked."""
+        return self.instead is not None or self.raw is not None
+
 
 @attrs.frozen
 class Kind:

@@ -267,7 +267,7 @@ class FakeGitLab(World):
             call.request = attrs.evolve(record, headers=CIMultiDictProxy(CIMultiDict(kept)))
         if fault is not None:
             self.requests.update(record.number, fault=fault.name)
-            if fault.executed:
+            if fault.executed and plan.replaces:
                 self._answer(call, origin, Plan())
         if plan.raw is not None:
             await write_raw(request, plan.raw, plan.ending)

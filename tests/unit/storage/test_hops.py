@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import sqlite3
 import threading
 import time
@@ -18,6 +19,7 @@ from asyncjobs._errors import (
     TooManyFilesError,
 )
 from asyncjobs._storage import Hops, joined
+from asyncjobs._storage.hops import made_whole
 
 
 class Slow:
@@ -161,3 +163,24 @@ async def test_joined_gives_nothing_for_a_finished_future() -> None:
     future.set_result(1)
     await joined(future)
     assert future.result() == 1
+
+
+async def test_an_undo_that_fails_leaves_the_cancellation() -> None:
+    """Whoever was cancelled hears of that, and nobody is told of an exception that was never retrieved."""
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    go = asyncio.Event()
+
+    async def undo(_: bool) -> None:
+        raise DestinationError("cannot be undone")
+
+    task = asyncio.ensure_future(made_whole(go.wait(), undo))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    gc.collect()
+    assert not reported
