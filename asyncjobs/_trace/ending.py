@@ -121,7 +121,7 @@ class Ending:
         self._troubles = 0
         self._stable = self._stable + 1 if result is Result.SAME else 0
         size = job.trace_size_bytes
-        if size is not None and size == offset:
+        if size == offset:
             return Step(done=True)
         elapsed = now - self._began
         if size is not None and offset < size:

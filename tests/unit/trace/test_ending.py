@@ -90,6 +90,37 @@ def test_first_read_is_not_believed() -> None:
     ]
 
 
+def test_quiet_twice_is_enough() -> None:
+    """A log that brought nothing in two reads after the end is over before the settle time is."""
+    assert ended(Ending(settle=10), (Result.SAME, 0), (Result.SAME, 3)) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("settle", "times"), [(10.0, [0.0, 3.0, 10.0]), (1.0, [0.0, 0.5, 1.0]), (0.5, [0.0, 0.5])]
+)
+@pytest.mark.parametrize("longer", [False, True], ids=["no record", "longer than its record"])
+def test_when_it_is_read_again(settle: float, times: list[float], longer: bool) -> None:
+    """Once soon, once when the settle time is over; a log that is longer than its record settles like any."""
+    ending, now, reads = Ending(settle=settle), 0.0, []
+    record = job("success", size=9) if longer else job("success")
+    while True:
+        result = Result.SAME if reads else Result.GROWN
+        step = ending.read(result, now, offset=10, job=record, in_doubt=False)
+        reads.append(now)
+        assert step.failed is None
+        if step.done:
+            break
+        now += step.delay
+    assert reads == times
+
+
+def test_a_doubt_between_quiet_reads_begins_the_settling_anew() -> None:
+    """Two reads that brought nothing count only when nothing odd came between them."""
+    ending = Ending(settle=10)
+    reads = (Result.SAME, 0), (Result.UNPROVEN, 3), (Result.SAME, 6), (Result.SAME, 9)
+    assert ended(ending, *reads) == [False, False, False, True]
+
+
 def test_late_bytes_prolong_the_settling() -> None:
     """Bytes that come after the end are waited for again."""
     reads = (Result.SAME, 0), (Result.GROWN, 3), (Result.GROWN, 12), (Result.SAME, 15)
@@ -131,7 +162,28 @@ def test_log_shorter_than_its_record_is_not_finished() -> None:
         now += step.delay
     assert step.failed is not None
     assert "11" in step.failed
-    assert now >= 30
+    assert 30 <= now < 40
+
+
+@pytest.mark.parametrize(("settle", "delays"), [(10.0, [3.0, 7.0]), (1.0, [1.0, 1.0])])
+def test_missing_bytes_are_not_asked_for_more_than_once_a_second(settle: float, delays: list[float]) -> None:
+    """They are waited for at the pace of the settling, and no faster than that."""
+    ending, now, record = Ending(settle=settle), 0.0, job("success", size=11)
+    for delay in delays:
+        step = ending.read(Result.SAME, now, offset=10, job=record, in_doubt=False)
+        assert (step.delay, step.failed) == (delay, None)
+        now += delay
+
+
+@pytest.mark.parametrize(("settle", "delay"), [(10.0, 3.0), (0.0, 1.0)])
+def test_only_troubles_in_a_row_end_a_trace(settle: float, delay: float) -> None:
+    """One good read makes all that failed before it forgotten."""
+    ending = Ending(settle=settle)
+    for _ in range(3):
+        for _ in range(FINAL_ERRORS - 1):
+            step = ending.trouble("x")
+            assert (step.done, step.delay, step.failed) == (False, delay, None)
+        ending.read(Result.GROWN, 0.0, offset=1, job=job("success", size=2), in_doubt=False)
 
 
 def test_doubt_is_not_an_end() -> None:
@@ -160,9 +212,9 @@ def test_definite_errors_are_believed_the_third_time() -> None:
 
 def test_trouble_on_the_way_is_not_an_answer() -> None:
     """Throttling, locks and time-outs say "not now"; a wrong certificate or a bad request says "no"."""
-    for status in (408, 409, 425, 429, 500, 503):
+    for status in (302, 399, 408, 409, 425, 429, 500, 503):
         assert not is_definite(ResponseError("x", status=status))
-    for status in (400, 401, 403, 404, 405, 410, 422):
+    for status in (400, 401, 403, 404, 405, 410, 422, 499):
         assert is_definite(ResponseError("x", status=status))
     assert is_definite(CertificateError("x"))
     assert not is_definite(ConnectError("x"))

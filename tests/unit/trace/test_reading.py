@@ -321,7 +321,7 @@ def test_random_lives_of_a_log(seed: int, kind: str) -> None:
 
 
 def test_an_old_whole_is_not_proved_by_a_window_after_it() -> None:
-    """A lagging node, then a server that was upgraded: what the first said of dots, the second has to repeat."""
+    """A lagging node, then an upgraded server: what the first said of dots, the second has to repeat."""
     server, reader = Server("whole", b"." * 300), TraceReader()
     out = read(reader, server)[0]
     truth, server.log = server.log + b"line\n" * 3 + b"." * 300, server.log[:85]
