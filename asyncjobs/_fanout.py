@@ -6,6 +6,7 @@ not known here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Literal, Self
@@ -19,10 +20,13 @@ from asyncjobs._models import GroupRef, Job, JobRef, Target, TargetFailure, job_
 OnError = Literal["raise", "collect", "stop"]
 
 _DEFAULT_CONCURRENCY = 32
+_OUTSIDE = "jobs are read inside their `async with`"
 
 
 class JobStream:
     """The jobs of many targets, as an async context manager that is also an async iterator.
+
+    Several tasks may share the iteration: each job goes to one of them.
 
     Iterating gives `(JobRef, Job)` in order of arrival. With `on_error="raise"` (the default) every
     other target is finished first and then `FanOutError` is raised; `"collect"` only fills
@@ -51,9 +55,13 @@ class JobStream:
         )
         self._project: int | str = 0
         self._page: list[Job] = []
+        self._turning = asyncio.Lock()
         self._entered = False
+        self._left = False
 
     async def __aenter__(self) -> Self:
+        if self._entered or self._left:
+            raise ClosedError("a stream of jobs is entered once; ask for a new one")
         await self._fan.__aenter__()
         self._entered = True
         return self
@@ -61,7 +69,7 @@ class JobStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._entered = False
+        self._entered, self._left = False, True
         await self._fan.__aexit__(kind, error, trace)
 
     def __aiter__(self) -> AsyncIterator[tuple[JobRef, Job]]:
@@ -76,17 +84,24 @@ class JobStream:
             ClosedError: The context was left, or never entered: the end would look like no more jobs.
         """
         if not self._entered:
-            raise ClosedError("jobs are read inside their `async with`")
+            raise ClosedError(_OUTSIDE)
+        if not self._page:
+            async with self._turning:  # one page at a time, also when several tasks share the iteration
+                await self._turn_page()
+        job = self._page.pop()
+        return job_ref(self._project, job.id), job
+
+    async def _turn_page(self) -> None:
         while not self._page:
             try:
                 self._project, page = await anext(self._fan)
             except StopAsyncIteration:
+                if self._left:  # while another task waited here: for it this is no end
+                    raise ClosedError(_OUTSIDE) from None
                 self._raise_failures()
                 raise
             page.reverse()
             self._page = page
-        job = self._page.pop()
-        return job_ref(self._project, job.id), job
 
     def _raise_failures(self) -> None:
         if self.failures and self._on_error != "collect":

@@ -50,9 +50,11 @@ BUFFER_BYTES: Final = 1 << 20
 DISCOVERY_SECONDS: Final = 30.0
 """Between two looks for new jobs of a project or group; GitLab counts these listings per user."""
 
+_OUTSIDE: Final = "a tail is read inside its `async with`"
+
 
 class TailStream:
-    """The events of many tails. Use it as `async with`, then iterate it once.
+    """The events of many tails. Use it as `async with`, then iterate it once; several tasks may share that.
 
     Per job: `JobStarted`, its lines and resets, then `JobFinished` or `TailFailed`; lines of different jobs
     come as they arrive. A named job that cannot be found gives `TailFailed` alone; with `follow=False` a job
@@ -79,6 +81,8 @@ class TailStream:
         self._left = False
 
     async def __aenter__(self) -> Self:
+        if self._runner is not None:
+            raise ClosedError("a tail is entered once; ask for a new one")
         self._runner = asyncio.create_task(self._run(), name="asyncjobs tail")
         return self
 
@@ -103,8 +107,13 @@ class TailStream:
         Cancellation: no event is lost.
         """
         if self._left or self._runner is None:
-            raise ClosedError("a tail is read inside its `async with`")
-        return await self._queue.get()
+            raise ClosedError(_OUTSIDE)
+        try:
+            return await self._queue.get()
+        except StopAsyncIteration:
+            if self._left:  # while another task waited here: for it this is no end
+                raise ClosedError(_OUTSIDE) from None
+            raise
 
     @property
     def open_tails(self) -> int:

@@ -1,4 +1,4 @@
-"""Events from many tails to one consumer: bounded in bytes, fair, and closed with or without an error."""
+"""Events from many tails to who takes them: bounded in bytes, fair, and closed with or without an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class EventQueue(Generic[T]):
-    """Batches in, single events out.
+    """Batches in, single events out; several may take them, and each event comes once.
 
     Args:
         limit: Weight (bytes of log) that may wait; whoever brings more waits until it was taken. One
@@ -23,7 +23,7 @@ class EventQueue(Generic[T]):
         self._batches: deque[tuple[deque[T], int]] = deque()
         self._current: deque[T] = deque()
         self._putters: deque[asyncio.Future[None]] = deque()
-        self._getter: asyncio.Future[None] | None = None
+        self._arrived = asyncio.Event()
         self._closed = False
         self._error: BaseException | None = None
 
@@ -47,14 +47,14 @@ class EventQueue(Generic[T]):
                 raise
         self._batches.append((deque(batch), weight))
         self._weight += weight
-        self._ring()
+        self._arrived.set()
         self._next_putter()
 
     def close(self, error: BaseException | None = None) -> None:
         """Nothing more comes; what is there can still be taken, then *error* is raised if there is one."""
         self._closed = True
         self._error = error
-        self._ring()
+        self._arrived.set()
 
     async def get(self) -> T:
         """The next event.
@@ -75,11 +75,8 @@ class EventQueue(Generic[T]):
                 if self._error is not None:
                     raise self._error
                 raise StopAsyncIteration
-            self._getter = asyncio.get_running_loop().create_future()
-            try:
-                await self._getter
-            finally:
-                self._getter = None
+            self._arrived.clear()
+            await self._arrived.wait()
         return self._current.popleft()
 
     def _next_putter(self) -> None:
@@ -88,10 +85,6 @@ class EventQueue(Generic[T]):
             if not turn.done():
                 turn.set_result(None)
                 return
-
-    def _ring(self) -> None:
-        if self._getter is not None and not self._getter.done():
-            self._getter.set_result(None)
 
 
 def only_error(error: BaseException) -> BaseException:

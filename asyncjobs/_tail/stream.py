@@ -22,6 +22,8 @@ BUFFER_BYTES: Final = 64 << 10
 """Bytes that may wait for a slow consumer before reading pauses; one piece more may be in the queue, and one
 in hand."""
 
+_OUTSIDE: Final = "a trace stream is read inside its `async with`"
+
 
 class TraceStream:
     """The bytes of one trace, from a cursor to the end. Use it as `async with`, then iterate it once.
@@ -61,6 +63,8 @@ class TraceStream:
         return self._job or self._watch.job
 
     async def __aenter__(self) -> Self:
+        if self._runner is not None:
+            raise ClosedError("a trace stream is entered once; ask for a new one")
         self._runner = asyncio.create_task(self._run(), name=f"asyncjobs follow {self.ref}")
         return self
 
@@ -86,9 +90,14 @@ class TraceStream:
         Cancellation: no chunk is lost; the next call gives it.
         """
         if self._ended or self._runner is None:
-            raise ClosedError("a trace stream is read inside its `async with`")
+            raise ClosedError(_OUTSIDE)
         while True:
-            item, cursor = await self._queue.get()
+            try:
+                item, cursor = await self._queue.get()
+            except StopAsyncIteration:
+                if self._ended:  # while another task waited here: for it this is no end
+                    raise ClosedError(_OUTSIDE) from None
+                raise
             self._given = cursor
             if isinstance(item, TraceChunk):
                 return item

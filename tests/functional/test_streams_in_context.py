@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
-from asyncjobs import Client, ClosedError, ProjectRef
-from asyncjobs.testing import FakeGitLab
+from asyncjobs import Client, ClosedError, LogLine, ProjectRef, TraceChunk
+from asyncjobs.testing import FakeGitLab, FakePipeline
 
 
 @pytest.fixture
@@ -57,3 +59,81 @@ async def test_a_trace_of_another_type(client: Client) -> None:
         client.follow_trace(ProjectRef("group/app"))  # type: ignore[arg-type] # what a caller may do
     with pytest.raises(TypeError, match="not a target"):
         client.follow_trace(7)  # type: ignore[arg-type] # what a caller may do
+
+
+Make = Callable[[Client], Any]
+
+streams = pytest.mark.parametrize(
+    "make",
+    [
+        lambda client: client.stream_jobs(["group/busy"]),
+        lambda client: client.tail(["group/busy"]),
+        lambda client: client.follow_trace("group/busy/-/jobs/1001"),
+    ],
+    ids=["jobs", "tail", "trace"],
+)
+
+
+@pytest.fixture
+def busy(gitlab: FakeGitLab) -> FakePipeline:
+    """A project with a job that goes on for five minutes."""
+    pipeline = gitlab.add_project("group/busy").add_pipeline("main")
+    job = pipeline.add_job("long", status="running")
+    assert job.id == 1001
+    job.script_trace(b"a line\n" * 100, every=30, pushes=10)
+    return pipeline
+
+
+@streams
+async def test_a_stream_is_shared_by_tasks(client: Client, busy: FakePipeline, make: Make) -> None:
+    """Each item goes to one of the tasks, none is lost or given twice, and the end is told to all of them."""
+    for n in range(250):
+        busy.add_job(f"short {n}", status="success", trace=b"done\n")
+    seen: list[Any] = []
+
+    async def work(stream: Any) -> None:
+        async for item in stream:
+            seen.append(item)
+            await asyncio.sleep(0.1)
+
+    async with asyncio.timeout(3_600), make(client) as stream:
+        await asyncio.gather(*(work(stream) for _ in range(3)))
+    if isinstance(seen[0], tuple):
+        assert sorted(ref.job_id for ref, _ in seen) == sorted(job.id for job in busy.jobs)
+    else:
+        pieces = [item for item in seen if isinstance(item, LogLine | TraceChunk)]
+        text = [each.raw if isinstance(each, LogLine) else each.data for each in sorted(pieces, key=_offset)]
+        assert b"".join(text) == b"a line\n" * 100
+
+
+def _offset(piece: LogLine | TraceChunk) -> int:
+    return piece.offset
+
+
+@streams
+async def test_leaving_is_no_end_for_who_waits(
+    client: Client, gitlab: FakeGitLab, busy: FakePipeline, make: Make
+) -> None:
+    """A task that waits for more when another leaves the context is told so: it has not seen everything."""
+    gitlab.fail_next("delay", where="*/jobs", seconds=100)
+
+    async def read(stream: Any) -> None:
+        async for _ in stream:
+            pass
+
+    async with make(client) as stream:
+        reading = asyncio.create_task(read(stream))
+        await asyncio.sleep(50)
+    with pytest.raises(ClosedError, match="async with"):
+        await reading
+
+
+@streams
+async def test_a_stream_is_entered_once(client: Client, busy: FakePipeline, make: Make) -> None:
+    """Entering it again, inside or afterwards, is refused: nobody would end the first one's tasks."""
+    stream = make(client)
+    async with stream:
+        with pytest.raises(ClosedError, match="once"):
+            await stream.__aenter__()
+    with pytest.raises(ClosedError, match="once"):
+        await stream.__aenter__()
