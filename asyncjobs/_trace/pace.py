@@ -133,9 +133,8 @@ class Pace:
         if self._period is None or self._push is None:
             return None
         beat = self._period
-        for quiet in range(
-            max(0, int((before - self._push[1]) / beat) - 1), int((after - self._push[0]) / beat) + 1
-        ):
+        first = max(0, int((before - self._push[1]) / beat) - 1)
+        for quiet in range(first, int((after - self._push[0]) / beat)):
             # Each beat takes a little longer than the rhythm says: the time of sending it.
             early = self._push[0] + (quiet + 1) * beat
             late = self._push[1] + (quiet + 1) * beat * (1 + DRIFT)

@@ -100,6 +100,115 @@ def test_errors_double_up_to_a_minute() -> None:
     assert pace.polled(0, 0, grew=True) < 5
 
 
+def test_the_errors_before_a_success_are_forgotten() -> None:
+    """The next failure after a poll that worked is waited for as the first one was."""
+    pace = Pace(random.Random(0))
+    for _ in range(8):
+        pace.failed()
+    pace.polled(0, 0, grew=True)
+    assert pace.failed() <= 4.4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_waits_after_errors_are_spread(seed: int) -> None:
+    """Tails that failed together come back within the second half of a wait that doubles."""
+    pace = Pace(random.Random(seed))
+    for limit in (4, 8, 16, 32, 60, 60, 60, 60, 60):
+        assert limit / 2 <= pace.failed() <= limit
+
+
+class Least(random.Random):
+    """Chance that always gives the least of an interval: jitter is nothing, and a spread 0.9."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """The beginning of the interval."""
+        return a
+
+
+def told(pace: Pace, *polls: tuple[float, bool], floor: float = 0.0) -> list[float]:
+    """The waits after polls at these times that brought something or nothing."""
+    return [pace.polled(now, now, grew=grew, floor=floor) for now, grew in polls]
+
+
+THIRTY = (9.0, False), (10.0, True), (39.0, False), (40.0, True)
+"""Two pushes, seen within a second, that lie thirty seconds apart."""
+
+
+def test_the_next_poll_is_just_after_the_next_push() -> None:
+    """As late as the push may come, and half of the drift of one beat more."""
+    assert told(Pace(Least()), *THIRTY)[-1] == pytest.approx(30.45)
+
+
+def test_an_overdue_push_is_asked_for_at_growing_distances() -> None:
+    """An eighth of the rhythm first, half as much again each time, and never more than the longest wait."""
+    pace = Pace(Least())
+    told(pace, *THIRTY)
+    now, waits = 70.5, []
+    for _ in range(9):
+        waits += told(pace, (now, False))
+        now += waits[-1]
+    assert waits == pytest.approx([min(60.0, 3.75 * 1.5**n) for n in range(9)])
+
+
+def test_a_push_that_is_not_known_well_is_asked_for_halfway() -> None:
+    """One poll in the middle of where it may be tells which half; a crowd has none to spare for that."""
+    seen = (0.0, False), (10.0, True), (30.0, False), (40.0, True)
+    assert told(Pace(Least()), *seen)[-1] == pytest.approx(25.0)
+    assert told(Pace(Least()), *seen, floor=12.0)[-1] == pytest.approx(30.45)
+
+
+def every_three_seconds() -> Pace:
+    """A pace that has learned 3 s, with the last push between 12 and 13."""
+    pace = Pace(Least())
+    told(pace, (9.0, False), (10.0, True), (12.0, False), (13.0, True))
+    assert pace.period == 3
+    return pace
+
+
+def test_a_quiet_while_is_no_slower_rhythm() -> None:
+    """A job that says nothing for some beats has its old rhythm still, until it happens twice in a row."""
+    pace = every_three_seconds()
+    told(pace, (24.0, False), (25.0, True))
+    assert pace.period == 3
+    told(pace, (36.0, False), (37.0, True))
+    assert pace.period == 12
+
+
+def test_slow_answers_do_not_blur_the_rhythm() -> None:
+    """What is in an answer was pushed before it ended: the next beat is counted, not the last one again."""
+    pace, wait = Pace(Least()), 0.0
+    for asked, grew in ((9.0, False), (10.0, True), (12.0, False), (13.0, True), (16.0, True)):
+        wait = pace.polled(asked, asked + 0.5, grew=grew)
+    assert pace.period == 3
+    assert wait == pytest.approx(3.045)
+
+
+def test_quiet_whiles_that_are_not_in_a_row_are_no_slower_rhythm() -> None:
+    """A beat in time between two of them speaks for the rhythm that was known."""
+    pace = every_three_seconds()
+    for polls in ((24.0, 25.0), (27.0, 28.0), (39.0, 40.0), (42.0, 43.0), (54.0, 55.0)):
+        told(pace, (polls[0], False), (polls[1], True))
+        assert pace.period == 3
+
+
+def test_three_beats_are_no_quiet_while() -> None:
+    """Up to three beats between pushes say nothing, however often."""
+    pace = every_three_seconds()
+    for n in range(1, 9):
+        told(pace, (12.0 + 9 * n, False), (13.0 + 9 * n, True))
+        assert pace.period == 3
+
+
+def test_two_polls_may_be_saved_up() -> None:
+    """In a crowd a tail that was quiet for long asks twice at once, and then waits until it has one again."""
+    pace = Pace(Least())
+    first, second, third = told(
+        pace, (0.0, False), (1000.0, False), (1002.0, False), (1004.0, False), floor=20.0
+    )[1:]
+    assert max(first, second) < 7
+    assert third == pytest.approx(0.9 * 0.8 * 20)
+
+
 def test_many_tails_spread_out() -> None:
     """Tails that begin together do not stay together."""
     chance = random.Random(3)
