@@ -85,7 +85,7 @@ class PageGuard:
         if position in self._recent:
             raise PagingError("the server names the same next page twice")
         self._recent.append(position)
-        most = _MAX_OFFSET_PAGES if position and position[0][0] == "page" else _MAX_KEYSET_PAGES
+        most = _MAX_OFFSET_PAGES if position[0][0] == "page" else _MAX_KEYSET_PAGES
         if self._pages > most:
             raise PagingError(f"more than {most} pages")
 

@@ -27,6 +27,7 @@ NEXT = (
         ('<?page=1&cursor=abc>; rel="next"', (("cursor", "abc"),)),
         ('<?id_after=42&per_page=100>; rel="next"', (("id_after", "42"),)),
         ('<?id_before=42>; rel="next"', (("id_before", "42"),)),
+        ('<?id_after=42&page=1>; rel="next"', (("page", "1"), ("id_after", "42"))),
         ('<?page=1>; rel="prev"', ()),
         ("", ()),
         ("garbage", ()),
@@ -96,6 +97,22 @@ def test_the_same_page_twice() -> None:
     guard.advance((("page", "3"),))
     with pytest.raises(PagingError, match="twice"):
         guard.advance((("page", "2"),))
+
+
+def test_a_circle_of_fifty_pages_is_noticed() -> None:
+    """A server that goes round need not come back at once."""
+    guard = PageGuard()
+    for page in range(50):
+        guard.advance((("cursor", str(page)),))
+    with pytest.raises(PagingError, match="twice"):
+        guard.advance((("cursor", "0"),))
+
+
+def test_a_keyset_listing_is_not_ended_by_its_length() -> None:
+    """GitLab bounds numbered pages alone: with cursors a listing may have a million."""
+    guard = PageGuard()
+    for page in range(100_000):
+        guard.advance((("cursor", str(page)),))
 
 
 def test_a_listing_has_an_end() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncjobs._protocol.redirects import MAX_HOPS, RefusedRedirect, is_forbidden_host, next_hop
+from asyncjobs._protocol.redirects import FOLLOWED, MAX_HOPS, RefusedRedirect, is_forbidden_host, next_hop
 
 API = "https://gitlab.example.com/api/v4/projects/1/jobs/8/artifacts?x=1"
 SIGNED = (
@@ -39,6 +39,7 @@ def follow(location: str | None, *, current: str = API, hops: int = 0, api_is_lo
         ("https://store.example.net:8443/x", "https://store.example.net:8443/x"),
         ("https://10.0.0.5:9000/minio", "https://10.0.0.5:9000/minio"),
         ("https://[fd00::5]/minio", "https://[fd00::5]/minio"),
+        ("https://store.example.net/!a~b", "https://store.example.net/!a~b"),
     ],
 )
 def test_followed(location: str, target: str) -> None:
@@ -147,6 +148,17 @@ def test_loops_end() -> None:
 def test_hosts_that_may_be_named(host: str) -> None:
     """Private networks and public names are no local addresses: object stores live there."""
     assert not is_forbidden_host(host)
+
+
+@pytest.mark.parametrize("host", ["fe80::1%eth0", "fe80::1%", "::1%a%b", "::ffff:127.0.0.1%1"])
+def test_no_scope_hides_a_local_address(host: str) -> None:
+    """Whatever stands behind the percent sign, it is an address of this machine or its link."""
+    assert is_forbidden_host(host)
+
+
+def test_which_statuses_are_redirects() -> None:
+    """Those that name one other place: no choices, no "not modified", no proxy to use."""
+    assert [status for status in range(300, 400) if status in FOLLOWED] == [301, 302, 303, 307, 308]
 
 
 @given(st.text(max_size=60))
