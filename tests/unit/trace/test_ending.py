@@ -101,7 +101,8 @@ def test_quiet_twice_is_enough() -> None:
 @pytest.mark.parametrize("longer", [False, True], ids=["no record", "longer than its record"])
 def test_when_it_is_read_again(settle: float, times: list[float], longer: bool) -> None:
     """Once soon, once when the settle time is over; a log that is longer than its record settles like any."""
-    ending, now, reads = Ending(settle=settle), 0.0, []
+    ending, now = Ending(settle=settle), 0.0
+    reads: list[float] = []
     record = job("success", size=9) if longer else job("success")
     while True:
         result = Result.SAME if reads else Result.GROWN
