@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from email.utils import formatdate
 
 import pytest
@@ -23,6 +24,7 @@ from asyncjobs._protocol.answers import (
     error_class,
     error_message,
     rate_facts,
+    request_id,
     response_error,
     server_time,
     speaks_of_limits,
@@ -209,8 +211,20 @@ def test_hints() -> None:
 
     assert error(401) == "401 (the token is missing, wrong, expired or not accepted here)"
     assert error(401, hint="no token was given") == "401 (no token was given)"
+    assert error(403) == "403 (the token may not do this)"
     assert error(403, from_storage=True) == "403"
+    assert error(404) == "404 (it does not exist, or the token may not see it)"
+    assert error(407) == "407 (this is the proxy: give its user and password in the proxy's URL)"
+    assert error(408) == "408"
     assert error(418) == "418"
+
+
+@pytest.mark.parametrize("name", ["x-request-id", "x-amz-request-id", "x-goog-request-id"])
+def test_whoever_answered_names_the_exchange(name: str) -> None:
+    """GitLab and the usual object stores say it in headers of their own; GitLab's word is taken first."""
+    assert request_id({name: "01\x1bABC"}) == "01 ABC"
+    assert request_id({name: "store", "x-request-id": "gitlab"}) == "gitlab"
+    assert request_id({"x-other-request-id": "x"}) is None
 
 
 @given(st.binary(max_size=300), st.sampled_from([JSON, TEXT, HTML, ""]))
@@ -287,6 +301,21 @@ def test_without_a_date_our_clock_counts() -> None:
     assert rate_facts({**headers, "date": "yesterday"}, now=NOW + 30) == RateFacts(retry_after=60.0)
     assert server_time({"date": DATE}) == NOW
     assert server_time({}) is None
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+def test_dates_do_not_depend_on_where_we_are(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    """A date is GMT, says its own offset, or is read as GMT: never as the time of this machine."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for text in ("GMT", "-0000", "+0000"):
+            assert server_time({"date": f"Mon, 21 Sep 2026 14:13:20 {text}"}) == NOW
+        assert server_time({"date": "Mon, 21 Sep 2026 16:13:20 +0200"}) == NOW
+        assert server_time({"date": "Mon, 21 Sep 2026 14:13:20"}) == NOW
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,15 @@ def test_a_log_of_equal_lines_is_no_bomb() -> None:
     assert len(decode([packed], ratio_limit=False)) == 8 * 1024 * 1024
 
 
+def test_a_large_body_may_shrink_well() -> None:
+    """A list of jobs repeats itself, and is read to its end though it grew sixtyfold, from 30 kB back."""
+    data = random.Random(3).randbytes(30_000) * 110
+    packed = gzip.compress(data, 9)
+    assert 50 * len(packed) < len(data) < 100 * len(packed)
+    assert decode([packed]) == data
+    assert decode(cut_anywhere(packed, 5)) == data
+
+
 def test_small_bodies_may_shrink_well() -> None:
     """Below one MiB no ratio is too good."""
     data = bytes(1024 * 1024)
@@ -213,6 +222,13 @@ def test_json_of_another_shape(body: bytes) -> None:
     assert text.isprintable()
     assert len(text) < 700
     assert excerpt(body) in text or repr(excerpt(body)) in text
+
+
+def test_json_without_a_bottom() -> None:
+    """What is nested too deeply to be read is said to be that, and not a body that was cut."""
+    with pytest.raises(BodyError, match="a job: nested too deeply") as caught:
+        JOB.read(b'{"a":' * 100_000)
+    assert not isinstance(caught.value, CutBodyError)
 
 
 def test_json_that_breaks_off() -> None:
