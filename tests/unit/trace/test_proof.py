@@ -99,6 +99,37 @@ def test_an_encoded_part_is_not_taken(encoding: str) -> None:
     assert reader.ask(final=True, archived=True).range_start is None
 
 
+def test_a_range_beyond_the_end_speaks_of_a_shorter_log() -> None:
+    """A 416 is a contradiction like any shorter answer, and the next read asks for the whole."""
+    reader = whole_reader()
+    assert reader.ask(final=True, archived=True).range_start is not None
+    _, answer, result = digest(reader, b"", {"content-range": "bytes */100"}, status=416)
+    assert (answer.new_bytes, answer.settled(), result) == (0, True, Result.SHORTER)
+    assert reader.ask(final=True, archived=True).range_start is None
+
+
+def test_nothing_is_unchanged_that_was_not_asked_about() -> None:
+    """A 304 to a request without a validator says nothing about the log."""
+    for headers, meaning in ((ETAG, Result.SAME), ({}, Result.UNPROVEN)):
+        reader = TraceReader()
+        digest(reader, WHOLE, headers)
+        reader._known.range_works = False
+        _, answer, result = digest(reader, b"", status=304)
+        assert (answer.settled(), result) == (True, meaning)
+
+
+def test_an_answer_is_settled_once_its_rest_cannot_matter() -> None:
+    """A log that contradicts what was delivered need not be read to its end; any other has to be."""
+    reader = whole_reader()
+    reader._known.range_works = False
+    answer = reader.answer(reader.ask(), 200, {})
+    answer.feed(WHOLE[:1000])
+    assert not answer.settled()
+    answer.feed(b"#" * len(WHOLE))
+    assert answer.settled()
+    assert (answer.feed(LOG), answer.end()) == (b"", Result.CHANGED)
+
+
 @pytest.mark.parametrize("proven", [True, False])
 @pytest.mark.parametrize("total", [len(LOG), "*"])
 def test_a_whole_part_proves_itself(proven: bool, total: int | str) -> None:
