@@ -14,7 +14,7 @@ from typing import Literal, Self
 from asyncjobs._api import Api
 from asyncjobs._api.targets import JobFilter, JobPage, Targets
 from asyncjobs._concurrency import Emit, Fan
-from asyncjobs._errors import AsyncJobsError, ClosedError, FanOutError
+from asyncjobs._errors import AsyncJobsError, ClosedError, FanOutError, RequestError, ResponseError
 from asyncjobs._models import GroupRef, Job, JobRef, Target, TargetFailure, job_ref
 
 OnError = Literal["raise", "collect", "stop"]
@@ -81,7 +81,8 @@ class JobStream:
         Raises:
             FanOutError: After the last job, when targets failed and `on_error` is not `"collect"`.
             ValueError, TypeError: A target that is none.
-            ClosedError: The context was left, or never entered: the end would look like no more jobs.
+            ClosedError: The client was closed; or the context was left, or never entered: the end would look
+                like no more jobs.
         """
         if not self._entered:
             raise ClosedError(_OUTSIDE)
@@ -121,7 +122,7 @@ class JobStream:
             try:
                 async for project in self._api.group_members(target):
                     yield project
-            except AsyncJobsError as error:
+            except (RequestError, ResponseError) as error:
                 self._failed(target, error)
 
     async def _list(self, target: Target, emit: Emit[JobPage]) -> None:
@@ -130,7 +131,7 @@ class JobStream:
                 if page[1]:
                     await emit(page)
                 del page  # see `Endpoints.pages`
-        except AsyncJobsError as error:
+        except (RequestError, ResponseError) as error:
             self._failed(target, error)
 
     def _failed(self, target: Target, error: AsyncJobsError) -> None:

@@ -3,7 +3,7 @@
 Knows nothing of GitLab or HTTP; the rules it waits for are passed in.
 """
 
-from asyncjobs._concurrency.fan import Emit, Fan
+from asyncjobs._concurrency.fan import Emit, Fan, first_error
 from asyncjobs._concurrency.lifetime import ClosingClock, Lifetime
 from asyncjobs._concurrency.limiter import CapacityLimiter
 from asyncjobs._concurrency.turnstile import ImpatientError, Turnstile
@@ -18,4 +18,5 @@ __all__ = [
     "Lane",
     "Lifetime",
     "Turnstile",
+    "first_error",
 ]

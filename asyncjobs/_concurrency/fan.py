@@ -86,7 +86,7 @@ class Fan(Generic[S, T]):
     def _ending(self) -> BaseException:
         assert self._runner is not None
         error = None if self._runner.cancelled() else self._runner.exception()
-        return StopAsyncIteration() if error is None else _single(error)
+        return StopAsyncIteration() if error is None else first_error(error)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -103,9 +103,15 @@ class Fan(Generic[S, T]):
             await self._work(source, self._results.put)
 
 
-def _single(error: BaseException) -> BaseException:
-    """The one error inside nested groups of one: a caller asked for results, not for our task group."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+def first_error(error: BaseException) -> BaseException:
+    """The first error inside nested groups: a caller asked for results, not for our task group.
+
+    What fails in one turn of the loop, as everything does when a client is closed, is a group of many; one
+    turn later it would have been one. Whoever catches it must not depend on that. A kind of group of its own,
+    as `FanOutError` is, stays what it is.
+    """
+    while type(error) in {ExceptionGroup, BaseExceptionGroup}:
+        assert isinstance(error, BaseExceptionGroup)
         error = error.exceptions[0]
     return error
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from asyncjobs._api import Api
-from asyncjobs._concurrency import CapacityLimiter
+from asyncjobs._concurrency import CapacityLimiter, first_error
 from asyncjobs._errors import AsyncJobsError, ClosedError, FanOutError, RequestError, ResponseError
 from asyncjobs._models import (
     GroupRef,
@@ -36,7 +36,7 @@ from asyncjobs._tail.follower import Follower
 from asyncjobs._tail.last_lines import place_of_last_lines
 from asyncjobs._tail.lines import EVENT_BYTES, LineSink
 from asyncjobs._tail.pipelines import PipelineWatch, matches
-from asyncjobs._tail.queue import EventQueue, only_error
+from asyncjobs._tail.queue import EventQueue
 from asyncjobs._tail.statuses import watch_one
 from asyncjobs._tail.watch import JobWatch, Waker
 from asyncjobs._trace.ending import Patience, Phase, phase_of
@@ -132,7 +132,7 @@ class TailStream:
                 errors = [failure.error for failure in self.failures]
                 error = FanOutError("targets could not be tailed", errors, self.failures)
         except ExceptionGroup as group:
-            error = only_error(group)
+            error = first_error(group)
         finally:
             self._queue.close(error)
 

@@ -85,10 +85,3 @@ class EventQueue(Generic[T]):
             if not turn.done():
                 turn.set_result(None)
                 return
-
-
-def only_error(error: BaseException) -> BaseException:
-    """The one error inside nested groups of one: callers asked for events, not for our task group."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

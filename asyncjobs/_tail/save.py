@@ -11,13 +11,12 @@ import asyncio
 import os
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Final
 
 import attrs
 
 from asyncjobs._api import Api
-from asyncjobs._concurrency import CapacityLimiter
+from asyncjobs._concurrency import CapacityLimiter, first_error
 from asyncjobs._errors import (
     AsyncJobsError,
     DestinationError,
@@ -50,8 +49,7 @@ from asyncjobs._storage import FileRow, Folder, Part, ReadAt, Root, Storage, cla
 from asyncjobs._tail.follower import Follower
 from asyncjobs._tail.many import Targets, one_by_one
 from asyncjobs._tail.pipelines import matches
-from asyncjobs._tail.queue import only_error
-from asyncjobs._tail.statuses import watch_one
+from asyncjobs._tail.statuses import while_watched
 from asyncjobs._tail.watch import JobWatch
 from asyncjobs._trace.asking import Reset
 from asyncjobs._trace.ending import Phase, phase_of
@@ -179,7 +177,7 @@ async def _save_all(run: _Save, targets: Targets) -> None:
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error to raise: a full disk before what followed from it."""
     full, _ = errors.split(DiskFullError)
-    return only_error((full or errors).exceptions[0])
+    return first_error(full or errors)
 
 
 async def _selected(run: _Save, targets: Targets) -> AsyncIterator[tuple[Target, JobRef, Job]]:
@@ -282,34 +280,26 @@ async def _read(
     if part.doubtful:
         # A cursor made of damaged bytes would prove them by themselves, and windows show the last few only.
         await part.restart()
-    async with _kept_up_to_date(run.api, watch, run.options):
-        for _ in range(_RESTARTS):
-            place = Place.from_cursor(await _cursor(folder, part, ref)) if part.length else Place()
-            await part.note(_VALIDATOR, None)
-            follower = Follower(run.api, watch, options=run.options, place=place)
-            try:
-                last = await follower.run(_FileSink(run, ref, part, where))
-                return watch.job or last
-            except _StartOverError:
-                await part.restart()
-            finally:
-                run.received += follower.wire_bytes
+    following = _follow(run, watch, folder, part, where)
+    if job.status.is_final and job.trace_size_bytes is not None:
+        return await following  # its status brings nothing new
+    return await while_watched(run.api, watch, run.options, following)
+
+
+async def _follow(run: _Save, watch: JobWatch, folder: Folder, part: Part, where: os.PathLike[str]) -> Job:
+    ref = watch.ref
+    for _ in range(_RESTARTS):
+        place = Place.from_cursor(await _cursor(folder, part, ref)) if part.length else Place()
+        await part.note(_VALIDATOR, None)
+        follower = Follower(run.api, watch, options=run.options, place=place)
+        try:
+            last = await follower.run(_FileSink(run, ref, part, where))
+            return watch.job or last
+        except _StartOverError:
+            await part.restart()
+        finally:
+            run.received += follower.wire_bytes
     raise TraceError(f"the trace of {ref} changed its past {_RESTARTS} times while it was saved")
-
-
-@asynccontextmanager
-async def _kept_up_to_date(api: Api, watch: JobWatch, options: TailOptions) -> AsyncIterator[None]:
-    """Ask for the job's status as long as that can bring anything new."""
-    job = watch.job
-    if job is not None and job.status.is_final and job.trace_size_bytes is not None:
-        yield
-        return
-    asking = asyncio.create_task(watch_one(api, watch, options), name=f"asyncjobs status {watch.ref}")
-    try:
-        yield
-    finally:
-        asking.cancel()
-        await joined(asking)
 
 
 async def _cursor(folder: Folder, part: Part, ref: JobRef) -> TraceCursor:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 
 from asyncjobs._api import Api
-from asyncjobs._concurrency import Lane
+from asyncjobs._concurrency import Lane, first_error
 from asyncjobs._errors import RequestError, ResponseError
 from asyncjobs._options import TailOptions
 from asyncjobs._tail.watch import JobWatch
 from asyncjobs._trace.ending import Patience
+
+T = TypeVar("T")
 
 SLOWEST: Final = 10.0
 """Seconds between two questions about a job or pipeline whose status does not change."""
@@ -69,3 +73,23 @@ async def watch_one(api: Api, watch: JobWatch, options: TailOptions) -> None:
                 return
             delay = pace.asked(changed=before != job.status)
         await api.clock.sleep(delay)
+
+
+async def while_watched(api: Api, watch: JobWatch, options: TailOptions, work: Coroutine[Any, Any, T]) -> T:
+    """Do *work*, which follows a job, and keep the job's status up to date meanwhile.
+
+    What ends the one ends the other: work that waits for a status which nobody asks for would wait for ever.
+
+    Raises:
+        Exception: Whatever ended either of them, first.
+    """
+    error: BaseException
+    try:
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(watch_one(api, watch, options), name=f"asyncjobs status {watch.ref}")
+            result = await work
+            asking.cancel()
+        return result
+    except BaseExceptionGroup as errors:
+        error = first_error(errors)
+    raise error

@@ -12,8 +12,8 @@ from asyncjobs._errors import ClosedError
 from asyncjobs._models import Job, JobRef, TraceChunk, TraceCursor, TraceReset
 from asyncjobs._options import TailOptions
 from asyncjobs._tail.follower import Follower
-from asyncjobs._tail.queue import EventQueue, only_error
-from asyncjobs._tail.statuses import watch_one
+from asyncjobs._tail.queue import EventQueue
+from asyncjobs._tail.statuses import while_watched
 from asyncjobs._tail.watch import JobWatch
 from asyncjobs._trace.asking import Reset
 from asyncjobs._trace.place import Place
@@ -106,12 +106,9 @@ class TraceStream:
     async def _run(self) -> None:
         error: BaseException | None = None
         try:
-            async with asyncio.TaskGroup() as group:
-                statuses = group.create_task(watch_one(self._api, self._watch, self._options))
-                self._job = await self._follower.run(self)
-                statuses.cancel()
-        except ExceptionGroup as group_error:
-            error = only_error(group_error)
+            self._job = await while_watched(self._api, self._watch, self._options, self._follower.run(self))
+        except Exception as failure:  # noqa: BLE001 -- whatever it is, it is raised where the chunks are taken
+            error = failure
         finally:
             self._queue.close(error)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asyncjobs import Client, ClosedError, LogLine, ProjectRef, TraceChunk
+from asyncjobs import Client, ClosedError, LogLine, ProjectRef, TailOptions, TraceChunk
 from asyncjobs.testing import FakeGitLab, FakePipeline
+from tests.support.clients import open_client
 
 
 @pytest.fixture
@@ -137,3 +139,77 @@ async def test_a_stream_is_entered_once(client: Client, busy: FakePipeline, make
             await stream.__aenter__()
     with pytest.raises(ClosedError, match="once"):
         await stream.__aenter__()
+
+
+async def _again_and_again(target: str) -> AsyncIterator[str]:
+    """One target for ever, a second apart."""
+    while True:
+        await asyncio.sleep(1)
+        yield target
+
+
+async def _all_of(stream: Any) -> list[Any]:
+    async with stream:
+        return [item async for item in stream]
+
+
+Read = Callable[[Client, Path], Awaitable[Any]]
+
+reads = pytest.mark.parametrize(
+    "read",
+    [
+        lambda client, _: _all_of(client.stream_jobs(_again_and_again("group/busy"))),
+        lambda client, _: _all_of(client.tail([f"group/busy/-/pipelines/{n}" for n in (501, 502, 503)])),
+        lambda client, _: _all_of(client.follow_trace("group/busy/-/jobs/1001")),
+        lambda client, to: client.save_traces(["group/busy"], to, options=TailOptions(wait_for_start=True)),
+    ],
+    ids=["jobs", "tail", "trace", "save"],
+)
+
+
+@pytest.fixture
+def busier(busy: FakePipeline) -> FakePipeline:
+    """Two pipelines more, each with a job that runs and one that waits for a person."""
+    for _ in range(2):
+        pipeline = busy.project.add_pipeline("main")
+        pipeline.add_job("long", status="running").append_trace(b"a line\n")
+        pipeline.add_job("later", status="manual")
+    return busy
+
+
+@reads
+async def test_closing_the_client_is_one_error(
+    client: Client, gitlab: FakeGitLab, busier: FakePipeline, tmp_path: Path, read: Read
+) -> None:
+    """However many calls of a stream wait when the client is closed, its reader gets one plain error."""
+    gitlab.faults.add("delay", seconds=20, skip=12)
+    asyncio.get_running_loop().call_later(45, lambda: asyncio.ensure_future(client.aclose()))
+    async with asyncio.timeout(3_600):
+        with pytest.raises(ClosedError):
+            await read(client, tmp_path)
+
+
+class VaultError(Exception):
+    """What the caller's own source of tokens may raise."""
+
+
+@reads
+@pytest.mark.parametrize("refusals", [1, 20])
+async def test_what_a_token_source_raises(
+    gitlab: FakeGitLab, busier: FakePipeline, tmp_path: Path, read: Read, refusals: int
+) -> None:
+    """It comes out as it is, by however many calls it was met, and nothing waits for ever behind it."""
+    asked = 0
+
+    async def token() -> str:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(1)
+        if asked > 1:
+            raise VaultError
+        return gitlab.token
+
+    asyncio.get_running_loop().call_later(40, lambda: gitlab.fail_next("401", times=refusals))
+    async with asyncio.timeout(3_600), open_client(gitlab.url, private_token=token) as client:
+        with pytest.raises(VaultError):
+            await read(client, tmp_path)

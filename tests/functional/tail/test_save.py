@@ -9,9 +9,18 @@ from pathlib import Path
 
 import pytest
 
+import asyncjobs
 from asyncjobs._api import Api
-from asyncjobs._errors import ForbiddenError, ManifestError, NotFoundError
-from asyncjobs._models import DownloadProgress, PipelineRef, SyncEvent, SyncFinished, SyncPlanned, SyncReport
+from asyncjobs._errors import ClosedError, ForbiddenError, ManifestError, NotFoundError
+from asyncjobs._models import (
+    DownloadProgress,
+    JobRef,
+    PipelineRef,
+    SyncEvent,
+    SyncFinished,
+    SyncPlanned,
+    SyncReport,
+)
 from asyncjobs._options import TailOptions
 from asyncjobs._storage import Storage
 from asyncjobs._tail import save_traces
@@ -191,3 +200,32 @@ async def test_one_process_at_a_time(connect: Connect, tmp_path: Path) -> None:
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
+
+
+async def test_closing_ends_the_wait_for_a_start(connect: Connect, tmp_path: Path) -> None:
+    """A run that waits for somebody to play a job ends with its client, though it asks for statuses only."""
+    async with world(connect) as (_gitlab, pipe, api):
+        job = pipe.add_job("later", status="manual")
+        asyncio.get_running_loop().call_later(60, lambda: asyncio.ensure_future(api.exchange.aclose()))
+        async with asyncio.timeout(3_600):
+            with pytest.raises(ClosedError):
+                await save(api, JobRef("group/app", job.id), tmp_path, TailOptions(wait_for_start=True))
+
+
+async def test_a_status_that_cannot_be_asked_for_ends_the_run(tmp_path: Path) -> None:
+    """What a token source raises ends the run even when only the status met it: its log would never end."""
+
+    async def token() -> str:
+        if asked:
+            raise LookupError("no keyring")
+        asked.append("once")
+        return gitlab.token
+
+    asked: list[str] = []
+    async with FakeGitLab() as gitlab, asyncjobs.Client(gitlab.url, private_token=token) as client:
+        job = gitlab.add_project("group/app").add_pipeline("main").add_job("long", status="running")
+        job.script_trace(log("long"), every=30, pushes=10)
+        asyncio.get_running_loop().call_later(60, lambda: gitlab.fail_next("401", where=f"*/jobs/{job.id}"))
+        async with asyncio.timeout(3_600):
+            with pytest.raises(LookupError):
+                await client.save_traces(f"group/app/-/jobs/{job.id}", tmp_path)
