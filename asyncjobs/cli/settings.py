@@ -16,9 +16,12 @@ import click
 import asyncjobs
 from asyncjobs.cli.codes import UsageError
 from asyncjobs.cli.params import INTERVAL
+from asyncjobs.cli.text import span
 
 _META = "asyncjobs.settings"
 """Where click carries the values from the group to the command."""
+
+_TIMEOUTS = asyncjobs.Timeouts()
 
 TOKEN_VARIABLES = ("GITLAB_TOKEN", "GITLAB_PRIVATE_TOKEN", "GITLAB_OAUTH_TOKEN", "CI_JOB_TOKEN")
 """Where `Client.from_env` looks for a token, in this order."""
@@ -114,6 +117,7 @@ def global_options() -> list[click.Option]:
         _GlobalOption(
             "--url",
             metavar="URL",
+            show_default="https://gitlab.com",
             help="Address of the GitLab; else GITLAB_URL, CI_SERVER_URL or CI_API_V4_URL.",
         ),
         _GlobalOption(
@@ -131,19 +135,30 @@ def global_options() -> list[click.Option]:
         ),
         _GlobalOption("--proxy", metavar="URL", help="HTTP proxy; else HTTPS_PROXY, HTTP_PROXY, NO_PROXY."),
         _GlobalOption(
-            "--timeout", type=INTERVAL, help="Longest silence of the server before a request is given up."
+            "--timeout",
+            type=INTERVAL,
+            show_default=span(_TIMEOUTS.idle),
+            help="Longest silence of the server before a request is given up.",
         ),
         _GlobalOption(
-            "--connect-timeout", type=INTERVAL, metavar="SECONDS", help="Longest wait for a connection."
+            "--connect-timeout",
+            type=INTERVAL,
+            show_default=span(_TIMEOUTS.connect),
+            help="Longest wait for a connection.",
         ),
         _GlobalOption(
-            "--attempts", metavar="N", type=click.IntRange(min=1), help="How often a read is sent at most."
+            "--attempts",
+            metavar="N",
+            type=click.IntRange(min=1),
+            show_default=str(asyncjobs.RetryPolicy().attempts),
+            help="How often a read is sent at most.",
         ),
         _GlobalOption(
             "--requests-per-minute",
             metavar="N",
             type=click.IntRange(min=1),
-            help="Send no more than this; else the server's limits.",
+            show_default="what the server allows",
+            help="Send no more than this.",
         ),
         _GlobalOption(
             "--no-color", is_flag=True, help="No colours (also NO_COLOR; FORCE_COLOR is the opposite)."

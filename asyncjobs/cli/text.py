@@ -45,6 +45,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
+def span(seconds: float | None) -> str:
+    """Seconds as an option takes them: `60s`, `0.5s`; `no limit` for None."""
+    return "no limit" if seconds is None else f"{seconds:g}s"
+
+
 def age(moment: datetime | None, now: datetime) -> str:
     """How long ago, in one unit: `5s`, `12m`, `3h`, `9d`; a dash when unknown."""
     if moment is None:
@@ -69,6 +74,11 @@ def shorten(text: str, width: int) -> str:
         return text[:width]
     tail = (width - 1) // 2
     return f"{text[: width - 1 - tail]}…{text[-tail:]}"
+
+
+def shorten_path(path: str, width: int) -> str:
+    """At most *width* characters; what goes is in front, since the last part of a path tells it apart."""
+    return path if len(path) <= width or width < 2 else f"…{path[1 - width :]}"
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

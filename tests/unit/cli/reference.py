@@ -1,6 +1,6 @@
-"""Writes README's list of flags from the command itself: `python -m tests.unit.cli.reference`.
+"""Writes the list of flags in docs/command.md from the command itself: `python -m tests.unit.cli.reference`.
 
-The test beside it fails when the list in README is not the one this would write.
+The test beside it fails when the list there is not the one this would write.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from asyncjobs.cli.app import app
+from asyncjobs.cli.framework import help_rows
 
-README = Path(__file__).parents[3] / "README.md"
+COMMAND = Path(__file__).parents[3] / "docs" / "command.md"
 BEGIN = "<!-- flags: written by `python -m tests.unit.cli.reference` -->"
 END = "<!-- end of flags -->"
 
@@ -33,10 +34,10 @@ def _arguments(command: click.Command) -> list[click.Argument]:
 
 def _table(title: str, command: click.Command, options: list[click.Option]) -> str:
     lines = [f"**{title}**", ""]
-    rows = [each.get_help_record(click.Context(command)) for each in options]
-    if any(rows):
+    rows = help_rows(options, click.Context(command))
+    if rows:
         lines += ["| Flag | What it does |", "|---|---|"]
-        lines += [f"| `{_cell(flag)}` | {_cell(text)} |" for flag, text in filter(None, rows)]
+        lines += [f"| `{_cell(flag)}` | {_cell(text)} |" for flag, text in rows]
     else:
         lines.append("No flags of its own.")
     return "\n".join([*lines, ""])
@@ -47,11 +48,11 @@ def _cell(text: str) -> str:
 
 
 def updated(text: str) -> str:
-    """README with the list as it is now."""
+    """The page with the list as it is now."""
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     return f"{head}{BEGIN}\n\n{flags()}\n{END}{tail}"
 
 
 if __name__ == "__main__":
-    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")
+    COMMAND.write_text(updated(COMMAND.read_text(encoding="utf-8")), encoding="utf-8")
