@@ -22,7 +22,8 @@ from asyncjobs.cli.commands.logs import tail, trace
 from asyncjobs.cli.commands.server import fake_server
 from asyncjobs.cli.commands.waiting import wait
 from asyncjobs.cli.framework import AppGroup
-from asyncjobs.cli.output import abandon_stdout
+from asyncjobs.cli.output import News, abandon_stdout
+from asyncjobs.cli.text import plain
 
 EPILOG = """\
 A TARGET is group/app, group/app/-/pipelines/6, group/app/-/jobs/8, groups/group, the web address of
@@ -95,12 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code not in _BY_SIGNAL:
             # After a signal a thread may be stuck in a write and hold the stream's lock for ever.
             sys.stdout.flush()
-    except click.UsageError as error:
-        error.show()
-        return ExitCode.USAGE
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        News(no_color="--no-color" in (sys.argv if arguments is None else arguments)).error(_usage(error))
+        return ExitCode.USAGE if isinstance(error, click.UsageError) else error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     except OSError as error:
@@ -109,6 +107,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code != ExitCode.BROKEN_PIPE:
             sys.stderr.write(f"asyncjobs: {explain(error)}\n")
     return code
+
+
+def _usage(error: click.ClickException) -> str:
+    """What click found wrong with the command line, in one line like every other error."""
+    said = plain(error.format_message())
+    place = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "asyncjobs"
+    return f"{said[:1].lower()}{said[1:]}{'' if said.endswith(('.', '?', ')')) else ';'} see `{place} --help`"
 
 
 def _complete_streams() -> None:

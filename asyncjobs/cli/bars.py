@@ -13,7 +13,7 @@ from rich.text import Text
 
 import asyncjobs
 from asyncjobs.cli.codes import explain
-from asyncjobs.cli.text import count, plain, shorten, size
+from asyncjobs.cli.text import count, plain, shorten_path, size
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -49,13 +49,15 @@ class SyncBars:
         news: Where to draw.
         root: The folder all files go to; left out of their names.
         expected: Bytes in all, where somebody knows before the listing is complete.
+        files: Name each file that came.
     """
 
-    def __init__(self, news: News, *, root: str, expected: int = 0) -> None:
+    def __init__(self, news: News, *, root: str, expected: int = 0, files: bool = True) -> None:
+        self._files = files
         self._expected = expected
         self._news = news
         self._root = root.rstrip("/") + "/"
-        self._live = news.is_terminal and not news.quiet
+        self._live = news.console.is_interactive and not news.quiet
         width = news.console.width
         self._name_width = max(16, min(48, width - 48))
         self._progress = Progress(
@@ -140,13 +142,14 @@ class SyncBars:
             return
         if outcome.size is not None:
             text += f"  {size(outcome.size)}"
-        self._news.say(text, style=_STYLES.get(event.kind, ""))
+        if self._files:
+            self._news.say(text, style=_STYLES.get(event.kind, ""))
 
     def _short(self, path: str) -> str:
         return plain(path.removeprefix(self._root))
 
     def _label(self, text: str) -> str:
-        return shorten(text, self._name_width).ljust(self._name_width)
+        return shorten_path(text, self._name_width).ljust(self._name_width)
 
 
 def summary(report: asyncjobs.SyncReport, *, dry_run: bool) -> str:

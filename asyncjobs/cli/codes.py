@@ -116,8 +116,13 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
-def explain(error: BaseException) -> str:
-    """One line: what happened, where, what to do. Safe for a terminal, without a trailing newline."""
+def explain(error: BaseException, *, missing: str = "") -> str:
+    """One line: what happened, where, what to do. Safe for a terminal, without a trailing newline.
+
+    Args:
+        error: What went wrong.
+        missing: What to do when the server did not find it, where the caller knows better than "check".
+    """
     said = plain(_what(error)) or type(error).__name__
     if not isinstance(error, asyncjobs.AsyncJobsError | OSError | ValueError):
         # Nobody foresaw it, so the class is the best clue there is.
@@ -128,6 +133,12 @@ def explain(error: BaseException) -> str:
     advice = advice.replace("{token}", TOKEN_ADVICE.get())
     if isinstance(error, asyncjobs.ForbiddenError) and not _is_forbidden(error):
         advice = "its status does not allow it, or your role: see `asyncjobs show`"
+    if isinstance(error, asyncjobs.DestinationError) and said.startswith("cannot use"):
+        advice = "choose another place, or make this one writable"
+    if missing and isinstance(error, asyncjobs.NotFoundError):
+        advice = missing
+    if isinstance(error, asyncjobs.ResponseError) and "Unplayable" in error.message:
+        advice = "only manual and delayed jobs can be played: see `asyncjobs show`"
     if isinstance(error, asyncjobs.ServerError) and error.request_id:
         advice = f"{advice} (request id for its administrators: {plain(error.request_id)})"
     return f"{said}; {advice}" if advice else said

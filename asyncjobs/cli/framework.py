@@ -6,10 +6,13 @@ exit code. Everything it needs of the outside stands in its `Session`.
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import functools
 import inspect
 import logging
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from difflib import get_close_matches
@@ -153,11 +156,19 @@ def write_options(
         if param not in global_params and not isinstance(param, click.Argument)
     ]
     for heading, params in (("Options", own), ("Global options", global_params)):
-        rows = [row for param in params if (row := param.get_help_record(ctx)) is not None]
+        rows = help_rows(params, ctx)
         if rows:
             with formatter.section(heading):
                 formatter.write_dl(rows)
 
+
+def help_rows(params: Iterable[click.Parameter], ctx: click.Context) -> list[tuple[str, str]]:
+    """Each option with its text. Where click puts a default into parentheses, these go."""
+    rows = (param.get_help_record(ctx) for param in params)
+    return [(flag, _DEFAULT.sub(r"\1", text)) for flag, text in filter(None, rows)]
+
+
+_DEFAULT = re.compile(r"(?<=\[default: )\((.*)\)(?=[;\]])")
 
 Body = Callable[..., Awaitable[int]]
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
@@ -224,7 +235,7 @@ def run(settings: Settings, body: Callable[[Session], Awaitable[int]], *, advice
     )
 
     async def work() -> int:
-        return int(await body(session))
+        return int(await _while_read(session.out, body(session)))
 
     handler = _log_to(session.news) if settings.verbose else None
     try:
@@ -234,6 +245,24 @@ def run(settings: Settings, body: Callable[[Session], Awaitable[int]], *, advice
         session.out.close()
         if handler is not None:
             logging.getLogger("asyncjobs").removeHandler(handler)
+
+
+async def _while_read(out: Output, work: Awaitable[int]) -> int:
+    """Do *work* as long as somebody reads its data: a log may be silent for an hour after `head` has left.
+
+    Raises:
+        BrokenPipeError: The reader of standard output went away first.
+    """
+    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(out.abandoned())
+    try:
+        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            return doing.result()
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+    finally:
+        for each in (doing, leaving):
+            each.cancel()
+        await asyncio.gather(doing, leaving, return_exceptions=True)
 
 
 def _log_to(news: News) -> logging.Handler:
@@ -257,8 +286,17 @@ def targets_argument() -> Callable[[_Decorated], _Decorated]:
     return click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
 
 
-def filter_options(function: _Decorated) -> _Decorated:
-    """Which jobs of the targets are meant; read back with `filters_of`."""
+def filter_options(function: Body) -> Body:
+    """Which jobs of the targets are meant: four options that arrive as one value, `filters`."""
+
+    @functools.wraps(function)
+    def collect(
+        *args: Any, scope: tuple[str, ...], failed: bool, ref: str | None, name: str | None, **more: Any
+    ) -> Awaitable[int]:
+        statuses = (*scope, "failed") if failed else scope
+        return function(*args, filters=Filters(scope=statuses, ref=ref, name=name), **more)
+
+    decorated: Body = collect
     for option in (
         click.option("--name", metavar="GLOB", help="Only jobs whose name matches, such as 'test*'."),
         click.option("--ref", metavar="REF", help="Only jobs of this branch or tag."),
@@ -267,13 +305,8 @@ def filter_options(function: _Decorated) -> _Decorated:
             "--scope", "-s", type=STATUS, multiple=True, help="Only jobs with this status; may be repeated."
         ),
     ):
-        function = option(function)
-    return function
-
-
-def filters_of(scope: tuple[str, ...], failed: bool, ref: str | None, name: str | None) -> Filters:
-    """The filters of `filter_options` as one value."""
-    return Filters(scope=(*scope, *(("failed",) if failed else ())), ref=ref, name=name)
+        decorated = option(decorated)
+    return decorated
 
 
 allow_empty_option = click.option(

@@ -20,13 +20,16 @@ from rich.console import Console
 from rich.segment import Segments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import TextIO
 
     from rich.console import RenderableType
 
 _SAFE_WRITE = 4096
 """A pipe that `select` calls writable takes this much without blocking (PIPE_BUF on Linux; see pipe(7))."""
+
+_LOOK_SECONDS = 0.5
+"""How often is looked whether the reader is still there, while nothing is written that would tell."""
 
 _STEP = 500
 """Pieces of a page rendered before the event loop has its turn: some milliseconds."""
@@ -120,19 +123,16 @@ class Output:
         """
         pieces = iter(self.console.render(page))
         while step := list(itertools.islice(pieces, _STEP)):
-            with self.console.capture() as rendered:
+            with _naming_stdout(), self.console.capture() as rendered:  # which writes an empty text
                 self.console.print(Segments(step), end="", crop=False)
             await self.write(rendered.get().encode(self.stream.encoding or "utf-8", "backslashreplace"))
             # A write that did not have to wait did not let anybody else run: a signal, for one.
             await asyncio.sleep(0)
 
     def _write_now(self, data: bytes) -> None:
-        try:
+        with _naming_stdout():
             self._binary.write(data)
             self._binary.flush()
-        except OSError as error:
-            error.filename = error.filename or "standard output"
-            raise
 
     @staticmethod
     def _ready(descriptor: int) -> bool:
@@ -144,10 +144,31 @@ class Output:
         except OSError:
             return False
 
+    async def abandoned(self) -> None:
+        """Return when whoever read standard output through a pipe has gone; else never."""
+        if self._descriptor is None:
+            await asyncio.Event().wait()
+            return
+        poller = select.poll()
+        poller.register(self._descriptor, 0)  # errors are told unasked
+        # A loop tells of readers that left to whoever reads, and nobody reads here: so it is asked for.
+        while not any(event & select.POLLERR for _, event in poller.poll(0)):  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+
     def close(self) -> None:
         """Let the writing thread go. Nothing is waited for."""
         if self._writer is not None:
             self._writer.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _naming_stdout() -> Iterator[None]:
+    """An error of the system says where it happened."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
 
 
 class News:

@@ -62,6 +62,8 @@ class Runner:
         except asyncio.CancelledError:
             if self._caught is None:
                 raise
+            if self._news.console.is_interactive:
+                self._news.stream.write("\r")  # over the ^C of the terminal
             self._news.warn(f"stopped by {self._caught.name}. {self._advice()}".rstrip())
             return 128 + self._caught
 

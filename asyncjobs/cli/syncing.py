@@ -41,7 +41,9 @@ async def show_sync(
             elif isinstance(event, asyncjobs.SyncFinished):
                 await session.out.write(_sync_line(event).encode())
 
-    with SyncBars(session.news, root=str(dest)) as bars:
+    # Where both streams go to one log, a file that came is named once.
+    files = session.news.is_terminal or not (as_json or lines)
+    with SyncBars(session.news, root=str(dest), files=files) as bars:
 
         def on_event(event: asyncjobs.SyncEvent) -> None:
             bars.on_event(event)

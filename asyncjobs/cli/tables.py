@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from asyncjobs.cli.text import age, duration, plain
+from asyncjobs.cli.text import age, duration, plain, shorten
 
 if TYPE_CHECKING:
     import asyncjobs
@@ -47,12 +47,17 @@ def jobs_table(
     title: str | None = None,
 ) -> Table:
     """A table for people, at most *width* columns wide; one line for each job."""
-    columns = _WIDE_COLUMNS if width >= WIDE else _NARROW_COLUMNS
+    columns: tuple[str, ...] = _WIDE_COLUMNS if width >= WIDE else _NARROW_COLUMNS
     lines = [_cells(ref, job, now) for ref, job in rows]
     natural = {
         name: max([cell_len(name), *(cell_len(line[name].plain) for line in lines)]) for name in columns
     }
-    widths = _fit(natural, width - _GAP * len(columns))
+    widths = _fit({name: natural[name] for name in columns}, width - _GAP * len(columns))
+    if widths["target"] < natural["target"]:
+        columns = tuple(name for name in columns if name != "ref")
+        widths = _fit({name: natural[name] for name in columns}, width - _GAP * len(columns))
+    for line in lines:
+        line["target"] = Text(shorten(line["target"].plain, widths["target"]))
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),

@@ -94,9 +94,9 @@ class TailView:
             case asyncjobs.JobStarted():
                 return f"{self._sign('+', event.ref, event.job.name)} {self._status(event.job.status)}"
             case asyncjobs.JobRetried():
-                return f"{self._sign('~', event.ref, '')}retried as {event.new_ref}"
+                return f"{self._sign('~', event.ref, '')} retried as {event.new_ref}"
             case asyncjobs.TraceReset():
-                return f"{self._sign('~', event.ref, '')}log {event.reason}; going on at byte {event.offset}"
+                return f"{self._sign('~', event.ref, '')} log {event.reason}; going on at byte {event.offset}"
             case asyncjobs.JobFinished():
                 text = f"{self._sign('-', event.ref, event.job.name)} {self._status(event.job.status)}"
                 if event.job.duration is not None:
@@ -110,7 +110,7 @@ class TailView:
                 self._leave(event.ref)
                 return f"{sign} {self._status(event.job.status)}, shown as far as it is now"
             case asyncjobs.TailFailed():
-                text = f"{self._sign('!', event.ref, '')}{explain(event.error)}"
+                text = f"{self._sign('!', event.ref, '')}: {explain(event.error)}"
                 self._leave(event.ref)
                 return text
             case _:
@@ -134,7 +134,7 @@ class TailView:
         if job_name:
             self._names(ref, job_name)
         _, key = self._prefixes.get(ref, ("", ""))
-        name = f" · {plain(job_name)}" if job_name else " "
+        name = f" · {plain(job_name)}" if job_name else ""
         return self._paint(f"{sign} {ref}{name}", key, colour=self._news_colour and bool(key))
 
     def _leave(self, ref: asyncjobs.JobRef) -> None:

@@ -7,28 +7,30 @@ or a yes; what cannot be undone needs a yes in any case.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TextIO
+from typing import Any, TextIO
 
+import attrs
 import click
 
 import asyncjobs
 from asyncjobs.cli import records
 from asyncjobs.cli.codes import ExitCode, UsageError, explain
 from asyncjobs.cli.framework import (
+    Body,
     Session,
     allow_empty_option,
     command,
     filter_options,
-    filters_of,
     json_option,
     targets_argument,
 )
 from asyncjobs.cli.tables import job_line
 from asyncjobs.cli.targets import Filters, Selection, select_jobs
-from asyncjobs.cli.text import count
+from asyncjobs.cli.text import count, plain
 
 AT_ONCE = 8
 """Calls under way at once; the server counts writes more strictly than reads."""
@@ -42,7 +44,42 @@ MOST_JOBS = 1_000
 Changed = asyncjobs.Job | asyncjobs.Bridge
 Act = Callable[[asyncjobs.Client, asyncjobs.JobRef], Awaitable[Changed]]
 
-_yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+@attrs.frozen(kw_only=True)
+class Wish:
+    """What all commands that change jobs are asked: which jobs, and how to go about it."""
+
+    targets: tuple[str, ...]
+    filters: Filters
+    yes: bool
+    as_json: bool
+    allow_empty: bool
+
+
+def changing(function: Body) -> Body:
+    """The argument and options of every command that changes jobs; they arrive as one value, `wish`."""
+
+    @functools.wraps(function)
+    def collect(
+        *args: Any,
+        targets: tuple[str, ...],
+        filters: Filters,
+        yes: bool,
+        as_json: bool,
+        allow_empty: bool,
+        **more: Any,
+    ) -> Awaitable[int]:
+        wish = Wish(targets=targets, filters=filters, yes=yes, as_json=as_json, allow_empty=allow_empty)
+        return function(*args, wish=wish, **more)
+
+    decorated: Body = collect
+    for option in (allow_empty_option, json_option, yes_option, filter_options, targets_argument()):
+        decorated = option(decorated)
+    return decorated
+
+
 _CANCELABLE = (
     "created",
     "waiting_for_resource",
@@ -58,28 +95,27 @@ _ADVICE = "What was sent before has happened; look with `asyncjobs jobs`."
 
 async def act(
     session: Session,
-    targets: tuple[str, ...],
-    filters: Filters,
+    wish: Wish,
     *,
     verb: str,
     statuses: tuple[str, ...],
     call: Act,
-    yes: bool,
-    final: bool,
-    as_json: bool,
-    allow_empty: bool,
+    final: bool = False,
     needs_archive: bool = False,
+    missing: str = "",
 ) -> int:
     """Do one thing to every job meant; the changed jobs on standard output; the exit code.
 
     Where a target stands for many jobs and no status was asked for, those with one of *statuses*
     are meant: the ones for which *verb* makes sense; with *needs_archive*, of these the ones that
-    have one. With *final* it cannot be undone, so ask in any case.
+    have one. With *final* it cannot be undone, so ask in any case. *missing* is the advice for
+    a job that is not found.
     """
+    filters = wish.filters
     done = 0
     errors: list[BaseException] = []
     async with session.client() as client:
-        asked = session.targets(targets, client)
+        asked = session.targets(wish.targets, client)
         named = [each for each in asked if isinstance(each, asyncjobs.JobRef)]
         many: list[asyncjobs.Target] = [each for each in asked if not isinstance(each, asyncjobs.JobRef)]
         if filters.given:
@@ -101,7 +137,7 @@ async def act(
                 session.news.say(f"{count(found.passed_over, 'job')} without an archive passed over")
             meant |= {ref.job_id: ref for ref, _ in found.jobs}
         chosen = list(meant.values())
-        if chosen and (many or final) and not yes and not await _agreed(verb, chosen):
+        if chosen and (many or final) and not wish.yes and not await _agreed(verb, chosen):
             session.news.warn("nothing was done")
             return ExitCode.FAILED
         session.advice = _ADVICE
@@ -120,12 +156,12 @@ async def act(
                 ref, changed = await task
                 if isinstance(changed, asyncjobs.AsyncJobsError):
                     errors.append(changed)
-                    session.news.error(f"{ref}: {explain(changed)}")
+                    session.news.error(f"{ref}: {explain(changed, missing=missing)}")
                     continue
                 done += 1
                 # A retry answers with the new job, which is what one wants to follow.
                 new = asyncjobs.JobRef(ref.project, changed.id)
-                if as_json:
+                if wish.as_json:
                     await session.record(records.job(new, changed))
                 else:
                     await session.out.write(job_line(new, changed).encode())
@@ -133,7 +169,7 @@ async def act(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-    return session.result(errors, done=done, allow_empty=allow_empty, what="job")
+    return session.result(errors, done=done, allow_empty=wish.allow_empty, what="job")
 
 
 def _has_archive(job: asyncjobs.Job) -> bool:
@@ -154,8 +190,10 @@ async def _sensible(
     older = [each for each in found.failures if _status_of(each.error) == 400]
     if not older:
         return found
-    plain = Filters(ref=filters.ref, name=filters.name)
-    more = await select_jobs(client, [each.target for each in older], plain, most=MOST_JOBS, accept=accept)
+    any_status = Filters(ref=filters.ref, name=filters.name)
+    more = await select_jobs(
+        client, [each.target for each in older], any_status, most=MOST_JOBS, accept=accept
+    )
     return Selection(
         jobs=found.jobs + [(ref, job) for ref, job in more.jobs if job.status in statuses],
         failures=[each for each in found.failures if each not in older] + more.failures,
@@ -208,77 +246,42 @@ async def _typed(terminal: TextIO) -> str:
 
 
 @command("cancel", short_help="Cancel jobs that are waiting or running.", advice=_NOTHING)
-@targets_argument()
-@filter_options
 @click.option("--force", is_flag=True, help="Do not let a job tidy up first (GitLab 18 and newer).")
-@_yes_option
-@json_option
-@allow_empty_option
-async def cancel(
-    session: Session,
-    targets: tuple[str, ...],
-    scope: tuple[str, ...],
-    failed: bool,
-    ref: str | None,
-    name: str | None,
-    force: bool,
-    yes: bool,
-    as_json: bool,
-    allow_empty: bool,
-) -> int:
+@changing
+async def cancel(session: Session, wish: Wish, force: bool) -> int:
     """Cancel each job of TARGET. Of pipelines, projects and groups: those waiting, scheduled or running.
+
+    A job that is over stays as it is, and is said.
 
     Examples:
         asyncjobs cancel group/app/-/jobs/8
         asyncjobs cancel group/app/-/pipelines/6 --name 'deploy*' --yes
     """
-    return await act(
-        session,
-        targets,
-        filters_of(scope, failed, ref, name),
-        verb="cancel",
-        statuses=_CANCELABLE,
-        call=lambda client, job: client.cancel_job(job.project, job.job_id, force=force),
-        yes=yes,
-        final=False,
-        as_json=as_json,
-        allow_empty=allow_empty,
-    )
+
+    async def call(client: asyncjobs.Client, ref: asyncjobs.JobRef) -> asyncjobs.Job:
+        job = await client.cancel_job(ref.project, ref.job_id, force=force)
+        if job.status.is_final and job.status != "canceled":
+            session.news.warn(f"{ref}: it was over already ({plain(job.status)}), nothing was canceled")
+        return job
+
+    return await act(session, wish, verb="cancel", statuses=_CANCELABLE, call=call)
 
 
 @command("retry", short_help="Retry jobs; prints the new ones.", advice=_NOTHING)
-@targets_argument()
-@filter_options
-@_yes_option
-@json_option
-@allow_empty_option
-async def retry(
-    session: Session,
-    targets: tuple[str, ...],
-    scope: tuple[str, ...],
-    failed: bool,
-    ref: str | None,
-    name: str | None,
-    yes: bool,
-    as_json: bool,
-    allow_empty: bool,
-) -> int:
+@changing
+async def retry(session: Session, wish: Wish) -> int:
     """Retry each job of TARGET; each gets a new id. Of pipelines and more: the failed and canceled ones.
 
     Examples:
-        asyncjobs retry group/app/-/pipelines/6 --yes --json | jq -r .target | asyncjobs tail -
+        asyncjobs retry group/app/-/jobs/8
+        asyncjobs retry group/app/-/pipelines/6 --yes | cut -f1 | asyncjobs tail -
     """
     return await act(
         session,
-        targets,
-        filters_of(scope, failed, ref, name),
+        wish,
         verb="retry",
         statuses=("failed", "canceled"),
         call=lambda client, job: client.retry_job(job.project, job.job_id),
-        yes=yes,
-        final=False,
-        as_json=as_json,
-        allow_empty=allow_empty,
     )
 
 
@@ -290,8 +293,6 @@ def _variables(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 
 
 @command("play", short_help="Start manual jobs.", advice=_NOTHING)
-@targets_argument()
-@filter_options
 @click.option(
     "--var",
     "variables",
@@ -300,21 +301,8 @@ def _variables(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     callback=_variables,
     help="A variable for the job; may be repeated.",
 )
-@_yes_option
-@json_option
-@allow_empty_option
-async def play(
-    session: Session,
-    targets: tuple[str, ...],
-    scope: tuple[str, ...],
-    failed: bool,
-    ref: str | None,
-    name: str | None,
-    variables: dict[str, str] | None,
-    yes: bool,
-    as_json: bool,
-    allow_empty: bool,
-) -> int:
+@changing
+async def play(session: Session, wish: Wish, variables: dict[str, str] | None) -> int:
     """Start each manual job of TARGET.
 
     Examples:
@@ -322,35 +310,16 @@ async def play(
     """
     return await act(
         session,
-        targets,
-        filters_of(scope, failed, ref, name),
+        wish,
         verb="play",
         statuses=("manual",),
         call=lambda client, job: client.play_job(job.project, job.job_id, variables=variables),
-        yes=yes,
-        final=False,
-        as_json=as_json,
-        allow_empty=allow_empty,
     )
 
 
 @command("erase", short_help="Erase logs and archives of jobs, for good.", advice=_NOTHING)
-@targets_argument()
-@filter_options
-@_yes_option
-@json_option
-@allow_empty_option
-async def erase(
-    session: Session,
-    targets: tuple[str, ...],
-    scope: tuple[str, ...],
-    failed: bool,
-    ref: str | None,
-    name: str | None,
-    yes: bool,
-    as_json: bool,
-    allow_empty: bool,
-) -> int:
+@changing
+async def erase(session: Session, wish: Wish) -> int:
     """Erase the log and the artifacts of each job of TARGET. This cannot be undone, so it asks.
 
     Examples:
@@ -358,35 +327,17 @@ async def erase(
     """
     return await act(
         session,
-        targets,
-        filters_of(scope, failed, ref, name),
+        wish,
         verb="erase",
         statuses=("success", "failed", "canceled"),
         call=lambda client, job: client.erase_job(job.project, job.job_id),
-        yes=yes,
         final=True,
-        as_json=as_json,
-        allow_empty=allow_empty,
     )
 
 
 @command("keep", short_help="Keep artifacts beyond their expiry date.", advice=_NOTHING)
-@targets_argument()
-@filter_options
-@_yes_option
-@json_option
-@allow_empty_option
-async def keep(
-    session: Session,
-    targets: tuple[str, ...],
-    scope: tuple[str, ...],
-    failed: bool,
-    ref: str | None,
-    name: str | None,
-    yes: bool,
-    as_json: bool,
-    allow_empty: bool,
-) -> int:
+@changing
+async def keep(session: Session, wish: Wish) -> int:
     """Keep the artifacts of each job of TARGET for ever. Of pipelines and more: those that have an archive.
 
     Examples:
@@ -394,14 +345,10 @@ async def keep(
     """
     return await act(
         session,
-        targets,
-        filters_of(scope, failed, ref, name),
+        wish,
         verb="keep the artifacts of",
         statuses=("success", "failed"),
         call=lambda client, job: client.keep_artifacts(job.project, job.job_id),
-        yes=yes,
-        final=False,
-        as_json=as_json,
-        allow_empty=allow_empty,
         needs_archive=True,
+        missing="it may have no artifacts: see `asyncjobs show`",
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shlex
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, BinaryIO
 
 import attrs
 import click
+from click.shell_completion import CompletionItem
 
 import asyncjobs
 from asyncjobs.cli import records
@@ -20,12 +23,14 @@ from asyncjobs.cli.framework import (
     allow_empty_option,
     command,
     filter_options,
-    filters_of,
     json_option,
 )
 from asyncjobs.cli.params import FOLDER, MOMENT, SIZE
 from asyncjobs.cli.syncing import OnEvent, show_sync, sync_result
+from asyncjobs.cli.targets import Filters
 from asyncjobs.cli.text import plain, size
+
+_OPTIONS = asyncjobs.SyncOptions()
 
 _COPY_BYTES = 1024 * 1024
 
@@ -35,11 +40,17 @@ KEPT = "Partial files are kept; run the same command again to go on."
 @command("download", short_help="Download one archive, or one file out of it.")
 @click.argument("target", metavar="TARGET")
 @click.option(
-    "--ref", metavar="REF", help="For a project: take the latest good pipeline of this branch or tag ..."
+    "--ref",
+    metavar="REF",
+    help="For a project: take its latest successful pipeline of this branch or tag ...",
 )
 @click.option("--job", "job_name", metavar="NAME", help="... and the job of this name in it.")
 @click.option(
-    "--output", "-o", metavar="PATH", help="File to write; - is standard output. Default: JOB_ID.zip here."
+    "--output",
+    "-o",
+    metavar="PATH",
+    show_default="JOB_ID.zip, or the member's name, in this folder",
+    help="File to write; - is standard output.",
 )
 @click.option("--member", metavar="PATH", help="Only this file out of the archive.")
 @click.option("--list", "listing", is_flag=True, help="Only say what is in the archive; downloads nothing.")
@@ -81,7 +92,7 @@ async def download(
                 session.advice = KEPT  # a single file, or what was on its way into a pipe, cannot be resumed
             file = await source.fetch(client, path, member, session)
         except asyncjobs.AsyncJobsError as error:
-            session.news.error(f"{source}: {explain(error)}")
+            session.news.error(f"{source}: {explain(error, missing=source.advice(member))}")
             return exit_code(error)
     if as_json:
         await session.record(
@@ -125,6 +136,15 @@ class Source:
         if self.job_name is None:
             return str(self.target)
         return f"{self.target}, job {self.job_name!r} on {self.ref!r}"
+
+    def advice(self, member: str | None) -> str:
+        """What to do when the server did not find it; nothing special for a job by its number."""
+        if self.job_name is not None:
+            return (
+                f"only the latest successful pipeline of {self.ref!r} counts, and the job needs an archive:"
+                f" see `asyncjobs jobs {self.target} --ref {shlex.quote(self.ref or '')}`"
+            )
+        return "" if member is None else f"see `asyncjobs download {self.target} --list`"
 
     def job(self) -> asyncjobs.JobRef:
         """The job, where it was named.
@@ -212,28 +232,36 @@ def _lock_to_write(ctx: click.Context, param: click.Parameter, value: BinaryIO |
     return value
 
 
+def _folders(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Targets are not known to a shell, and folders are: the last word is one."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
 @command(
     "sync",
     short_help="Make a folder equal to the archives of many jobs.",
     advice=KEPT,
 )
-@click.argument("targets", metavar="[TARGET...]", nargs=-1)
+@click.argument("targets", metavar="[TARGET...]", nargs=-1, shell_complete=_folders)
 @click.argument("dest", metavar="DEST", type=FOLDER)
 @filter_options
 @click.option("--since", type=MOMENT, help="Only jobs created after this: 2h, 3d, or a date.")
-@click.option("--max-bytes", type=SIZE, help="Leave out archives larger than this, such as 500M.")
+@click.option(
+    "--max-bytes", type=SIZE, show_default="any", help="Leave out archives larger than this, such as 500M."
+)
 @click.option(
     "--member",
     "members",
     multiple=True,
     metavar="GLOB",
-    help="Only these files out of each archive; may be repeated.",
+    help="Only these files out of each archive, such as 'report/*.xml'; may be repeated.",
 )
 @click.option("--extract", is_flag=True, help="Unpack each archive into a folder beside it, carefully.")
 @click.option(
     "--path-template",
     metavar="TEXT",
-    help=f"Where an archive goes. Default: {asyncjobs.SyncOptions().path_template}",
+    show_default=_OPTIONS.path_template,
+    help="Where an archive goes, below DEST.",
 )
 @click.option("--dry-run", "-n", is_flag=True, help="Only say what would be done, with totals.")
 @click.option("--prune", is_flag=True, help="Delete files of earlier syncs whose archives are gone.")
@@ -241,17 +269,27 @@ def _lock_to_write(ctx: click.Context, param: click.Parameter, value: BinaryIO |
     "--max-delete",
     metavar="N",
     type=click.IntRange(min=0),
-    help="Refuse to prune more files than this (default 100).",
+    show_default=str(_OPTIONS.max_delete),
+    help="Refuse to prune more files than this.",
 )
 @click.option(
     "--verify", is_flag=True, help="Hash what is there already again instead of trusting size and time."
 )
 @click.option("--verify-members", is_flag=True, help="Check the CRC of every file inside each archive too.")
 @click.option(
-    "--concurrency", "-j", metavar="N", type=click.IntRange(min=1), help="Archives at once (default 8)."
+    "--concurrency",
+    "-j",
+    metavar="N",
+    type=click.IntRange(min=1),
+    show_default=str(_OPTIONS.concurrency),
+    help="Archives at once.",
 )
 @click.option(
-    "--bandwidth", type=SIZE, metavar="SIZE", help="Bytes per second over all downloads, such as 5M."
+    "--bandwidth",
+    type=SIZE,
+    metavar="SIZE",
+    show_default="no limit",
+    help="Bytes per second over all downloads, such as 5M.",
 )
 @click.option(
     "--write-lock",
@@ -273,10 +311,7 @@ async def sync(
     session: Session,
     targets: tuple[str, ...],
     dest: Path,
-    scope: tuple[str, ...],
-    failed: bool,
-    ref: str | None,
-    name: str | None,
+    filters: Filters,
     since: datetime | None,
     max_bytes: int | None,
     members: tuple[str, ...],
@@ -309,7 +344,6 @@ async def sync(
     """
     if bool(targets) == bool(from_lock):
         raise UsageError("say which jobs: one TARGET or more, or --from-lock FILE")
-    filters = filters_of(scope, failed, ref, name)
     chosen: dict[str, Any] = {
         "members": members,
         "path_template": path_template,
@@ -319,8 +353,8 @@ async def sync(
     try:
         options = asyncjobs.SyncOptions(
             scope=filters.scope or None,
-            ref=ref,
-            name=name,
+            ref=filters.ref,
+            name=filters.name,
             since=since,
             max_bytes=max_bytes,
             extract=extract,
@@ -347,6 +381,12 @@ async def sync(
             lock = await client.write_lock(dest)
             try:
                 write_lock.write(lock)
+                write_lock.flush()
             except click.FileError as error:
                 raise error.__cause__ or error from None
+            except OSError as error:
+                error.filename = error.filename or write_lock.name
+                with contextlib.suppress(OSError):
+                    write_lock.close()  # what it still holds would be an error once more, without a name
+                raise
     return sync_result(session, report, allow_empty=allow_empty)

@@ -56,6 +56,10 @@ async def demo(session: Session, dest: Path) -> int:
 
     Lists the failed jobs of several projects, follows the running jobs together until they end,
     brings all archives to a folder, and shows where they are.
+
+    Examples:
+        asyncjobs demo
+        asyncjobs demo --dest /tmp/archives
     """
     from asyncjobs.testing import serve  # noqa: PLC0415 - no other command needs a web server
 

@@ -14,13 +14,12 @@ from asyncjobs.cli.framework import (
     allow_empty_option,
     command,
     filter_options,
-    filters_of,
     json_option,
     targets_argument,
 )
 from asyncjobs.cli.params import MOMENT
 from asyncjobs.cli.tables import job_line, jobs_table
-from asyncjobs.cli.targets import Once, select_jobs
+from asyncjobs.cli.targets import Filters, Once, select_jobs
 from asyncjobs.cli.text import count
 
 MOST_SHOWN = 10_000
@@ -35,17 +34,15 @@ MOST_SHOWN = 10_000
     "--limit",
     metavar="N",
     type=click.IntRange(min=0),
-    help="Stop after so many; 0 means all. Default: 200 on a terminal, else all.",
+    show_default="200 on a terminal, else all",
+    help="Stop after so many; 0 means all.",
 )
 @json_option
 @allow_empty_option
 async def jobs(
     session: Session,
     targets: tuple[str, ...],
-    scope: tuple[str, ...],
-    failed: bool,
-    ref: str | None,
-    name: str | None,
+    filters: Filters,
     since: datetime | None,
     limit: int | None,
     as_json: bool,
@@ -53,7 +50,7 @@ async def jobs(
 ) -> int:
     """List the jobs of every TARGET as they arrive, each once.
 
-    A table on a terminal; elsewhere one job a line, separated by tabs: target, status, name,
+    A table for every 200 on a terminal; elsewhere one job a line, separated by tabs: target, status, name,
     stage, ref, created_at, duration, failure_reason. With --json the fields of a job that GitLab
     documents, under its names; null is what the server did not send.
 
@@ -61,7 +58,6 @@ async def jobs(
         asyncjobs jobs group/app --failed
         asyncjobs jobs groups/group --scope running --json | jq -r .target
     """
-    filters = filters_of(scope, failed, ref, name)
     as_table = session.out.is_terminal and not as_json
     most = limit if limit is not None else (DEFAULT_LIMIT if as_table else 0)
     shown: list[tuple[asyncjobs.JobRef, asyncjobs.Job]] = []
@@ -86,14 +82,16 @@ async def jobs(
                 done += 1
                 if as_table:
                     shown.append((job_ref, job))
+                    if len(shown) == PAGE:
+                        await _show_table(session, shown)
+                        shown.clear()
                 elif as_json:
                     await session.record(records.job(job_ref, job))
                 else:
                     await session.out.write(job_line(job_ref, job).encode())
         failures = list(stream.failures)
     if shown:
-        shown.sort(key=lambda row: (str(row[0].project), -row[0].job_id))
-        await session.out.show(jobs_table(shown, width=session.out.console.width, now=datetime.now(UTC)))
+        await _show_table(session, shown)
     if cut and limit is None:
         session.news.warn(f"only the first {count(most, 'job')} shown; --limit 0 shows all")
     session.report(failures)
@@ -101,7 +99,16 @@ async def jobs(
 
 
 DEFAULT_LIMIT = 200
-"""Rows of a table somebody may still want to read."""
+"""Rows somebody may still want to read."""
+
+PAGE = 200
+"""Rows of one table: who wants more sees it as it comes, in tables with headings of their own."""
+
+
+async def _show_table(session: Session, rows: list[tuple[asyncjobs.JobRef, asyncjobs.Job]]) -> None:
+    """One table, the newest jobs of each project first."""
+    rows.sort(key=lambda row: (str(row[0].project), -row[0].job_id))
+    await session.out.show(jobs_table(rows, width=session.out.console.width, now=datetime.now(UTC)))
 
 
 @command("show", short_help="Everything GitLab says about jobs.")
@@ -112,10 +119,7 @@ DEFAULT_LIMIT = 200
 async def show(
     session: Session,
     targets: tuple[str, ...],
-    scope: tuple[str, ...],
-    failed: bool,
-    ref: str | None,
-    name: str | None,
+    filters: Filters,
     as_json: bool,
     allow_empty: bool,
 ) -> int:
@@ -126,9 +130,7 @@ async def show(
         asyncjobs show group/app/-/pipelines/6 --failed
     """
     async with session.client() as client:
-        found = await select_jobs(
-            client, session.targets(targets, client), filters_of(scope, failed, ref, name), most=MOST_SHOWN
-        )
+        found = await select_jobs(client, session.targets(targets, client), filters, most=MOST_SHOWN)
     for number, (job_ref, job) in enumerate(found.jobs):
         if as_json:
             await session.record(records.job(job_ref, job))

@@ -18,7 +18,6 @@ from asyncjobs.cli.framework import (
     allow_empty_option,
     command,
     filter_options,
-    filters_of,
     json_option,
     targets_argument,
 )
@@ -26,8 +25,10 @@ from asyncjobs.cli.params import FOLDER, INTERVAL, MOMENT, SPAN, STATUS
 from asyncjobs.cli.sections import SectionFilter
 from asyncjobs.cli.syncing import OnEvent, show_sync, sync_result
 from asyncjobs.cli.tailview import TailView
-from asyncjobs.cli.targets import select_jobs
-from asyncjobs.cli.text import plain
+from asyncjobs.cli.targets import Filters, select_jobs
+from asyncjobs.cli.text import plain, span
+
+_OPTIONS = asyncjobs.TailOptions()
 
 MOST_TRACES = 1_000
 """Logs `trace` prints one after the other at most; `sync` is made for more."""
@@ -42,10 +43,7 @@ MOST_TRACES = 1_000
 async def trace(
     session: Session,
     targets: tuple[str, ...],
-    scope: tuple[str, ...],
-    failed: bool,
-    ref: str | None,
-    name: str | None,
+    filters: Filters,
     follow: bool,
     raw: bool,
     allow_empty: bool,
@@ -62,18 +60,19 @@ async def trace(
     done = 0
     errors: list[BaseException] = []
     async with session.client() as client:
-        found = await select_jobs(
-            client, session.targets(targets, client), filters_of(scope, failed, ref, name), most=MOST_TRACES
-        )
+        found = await select_jobs(client, session.targets(targets, client), filters, most=MOST_TRACES)
         for job_ref, job in found.jobs:
             if len(found.jobs) > 1:
                 session.news.say(f"==> {job_ref} {plain(job.name)} ({plain(job.status)})", style="bold")
             try:
                 if follow or job.status.is_final:
-                    await _print_stream(session, client, job_ref, job, raw=raw)
+                    printed = await _print_stream(session, client, job_ref, job, raw=raw)
                 else:
-                    await _put(session, await client.get_trace(job_ref.project, job_ref.job_id), raw=raw)
+                    printed = await _print_now(session, client, job_ref, raw=raw)
                 done += 1
+                if not printed:
+                    why = "it was erased" if job.erased_at else f"the job is {plain(job.status)}"
+                    session.news.say(f"{job_ref}: the log is empty; {why}")
             except asyncjobs.AsyncJobsError as error:
                 errors.append(error)
                 session.news.error(f"{job_ref}: {explain(error)}")
@@ -82,12 +81,15 @@ async def trace(
     return session.result(errors, done=done, allow_empty=allow_empty, what="job")
 
 
-async def _put(session: Session, data: bytes, *, raw: bool) -> None:
-    """A whole log to standard output."""
+async def _print_now(session: Session, client: asyncjobs.Client, ref: asyncjobs.JobRef, *, raw: bool) -> bool:
+    """A log as far as it is, to standard output; whether there was any."""
+    data = await client.get_trace(ref.project, ref.job_id)
     if session.out.is_terminal and not raw:
         page = Page(session)
-        data = page.feed(data) + page.finish()
-    await session.out.write(data)
+        await session.out.write(page.feed(data) + page.finish())
+    else:
+        await session.out.write(data)
+    return bool(data)
 
 
 class Page:
@@ -108,15 +110,18 @@ class Page:
 
 async def _print_stream(
     session: Session, client: asyncjobs.Client, ref: asyncjobs.JobRef, job: asyncjobs.Job, *, raw: bool
-) -> None:
-    """Stream one log to standard output, to the end of the job."""
+) -> bool:
+    """Stream one log to standard output, to the end of the job; whether there was any."""
+    printed = False
     page = Page(session) if session.out.is_terminal and not raw else None
     options = SETTLED if _is_settled(job) else asyncjobs.TailOptions()
     async with client.follow_trace(ref, options=options) as stream:
         async for chunk in stream:
+            printed = printed or bool(chunk.data)
             await session.out.write(chunk.data if page is None else page.feed(chunk.data))
     if page is not None:
         await session.out.write(page.finish())
+    return printed
 
 
 SETTLED = asyncjobs.TailOptions(settle=0.0)
@@ -167,6 +172,7 @@ def _pattern(
     "tail_lines",
     metavar="N",
     type=click.IntRange(min=0),
+    show_default="all",
     help="Begin with the last N lines of each log.",
 )
 @click.option("--since", type=MOMENT, help="Leave out lines before this: 10m, 2h, or a date and time.")
@@ -174,11 +180,17 @@ def _pattern(
     "--include",
     "-i",
     multiple=True,
+    metavar="REGEX",
     callback=_pattern,
-    help="Only lines in which this regular expression is found.",
+    help="Only lines in which this regular expression is found; may be repeated, and one is enough.",
 )
 @click.option(
-    "--exclude", "-e", multiple=True, callback=_pattern, help="Leave out lines in which this is found."
+    "--exclude",
+    "-e",
+    multiple=True,
+    metavar="REGEX",
+    callback=_pattern,
+    help="Leave out lines in which this is found; may be repeated.",
 )
 @click.option(
     "--timestamps", "-t", is_flag=True, help="Show when each line was written, where the runner says so."
@@ -188,12 +200,23 @@ def _pattern(
 )
 @click.option("--ordered", is_flag=True, help="One job after the other instead of all merged.")
 @click.option("--wait-for-start", is_flag=True, help="Wait for manual and scheduled jobs too.")
-@click.option("--interval", type=INTERVAL, help="Shortest time between two looks at one job.")
-@click.option("--settle", type=SPAN, help="How long to look for last lines after a job's end (default 10s).")
+@click.option(
+    "--interval",
+    type=INTERVAL,
+    show_default=span(_OPTIONS.min_interval),
+    help="Shortest time between two looks at one job.",
+)
+@click.option(
+    "--settle",
+    type=SPAN,
+    show_default=span(_OPTIONS.settle),
+    help="How long to look for last lines after a job's end.",
+)
 @click.option(
     "--max-open",
     metavar="N",
     type=click.IntRange(min=1),
+    show_default=str(_OPTIONS.max_open),
     help="Jobs followed at once; others wait their turn.",
 )
 @click.option(
@@ -240,7 +263,7 @@ async def tail(
         asyncjobs tail group/app group/web --name 'test*' --tail 20
         asyncjobs tail group/app --no-follow --tail 20
         asyncjobs tail group/app/-/pipelines/6 --save logs/
-        asyncjobs tail group/app/-/pipelines/6 --json | jq -r 'select(.event == "line").text'
+        asyncjobs tail group/app --json | jq -r 'select(.event=="line").text'
     """
     more: dict[str, Any] = {}
     if interval is not None:
@@ -346,7 +369,10 @@ async def follow(
         except asyncjobs.FanOutError as error:
             session.report(error.failures)
             errors.extend(error.exceptions)
-    code = session.result(errors, done=finished, allow_empty=allow_empty, what="job")
+    # Of these only what is alive is followed, and whoever meant a job that is over should learn why.
+    wide = any(isinstance(each, asyncjobs.ProjectRef | asyncjobs.GroupRef) for each in targets)
+    what = "running or waiting job" if wide else "job"
+    code = session.result(errors, done=finished, allow_empty=allow_empty, what=what)
     if code == ExitCode.OK and exit_status and unhappy:
         return ExitCode.FAILED
     return code

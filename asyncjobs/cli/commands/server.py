@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from typing import Literal, get_args
 
 import click
@@ -75,9 +76,8 @@ async def fake_server(
                 serve(host=host, port=port, generation=generation, delivery=delivery, speed=speed)
             )
         except OSError as error:
-            raise UsageError(
-                f"{host}:{port} cannot be used: {error.strerror}; choose --host and --port"
-            ) from None
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise UsageError(f"{host}:{port} cannot be used: {why}; choose --host and --port") from None
         values = {"GITLAB_URL": gitlab.url, "GITLAB_TOKEN": gitlab.token}
         if as_json:
             await session.record(values)

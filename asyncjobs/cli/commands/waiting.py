@@ -45,7 +45,12 @@ class Result:
 @click.option(
     "--interval", type=INTERVAL, default="2s", show_default=True, help="Shortest time between two looks."
 )
-@click.option("--max-wait", type=SPAN, help="Give up after so long (end with 1): 90s, 30m, 2h.")
+@click.option(
+    "--max-wait",
+    type=SPAN,
+    show_default="no limit",
+    help="Give up after so long (end with 1): 90s, 30m, 2h.",
+)
 @click.option("--wait-for-start", is_flag=True, help="Wait for manual and scheduled ones too.")
 @json_option
 async def wait(
@@ -60,8 +65,8 @@ async def wait(
     """Wait until every TARGET is over: jobs, pipelines, or the latest pipeline of a project.
 
     Ends with 0 when all succeeded or were skipped, with 4 when no project has a pipeline, else with
-    1. What is manual or scheduled may
-    never start: it is reported and not waited for, and counts as not succeeded.
+    1. What is manual or scheduled may never start: it is reported and not waited for, and counts as
+    not succeeded.
 
     Examples:
         asyncjobs wait group/app/-/pipelines/6 && deploy

@@ -84,8 +84,18 @@ class Command:
         **more: str,
     ) -> subprocess.Popen[bytes]:
         """Start the command and go on."""
+        return self.python("-m", "asyncjobs", *arguments, stdin=stdin, stdout=stdout, **more)
+
+    def python(
+        self,
+        *arguments: str,
+        stdin: int | IO[bytes] = subprocess.PIPE,
+        stdout: int | IO[bytes] = subprocess.PIPE,
+        **more: str,
+    ) -> subprocess.Popen[bytes]:
+        """Start any program in the command's surroundings and go on."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "asyncjobs", *arguments],
+            [sys.executable, *arguments],
             stdin=stdin,
             stdout=stdout,
             stderr=subprocess.PIPE,

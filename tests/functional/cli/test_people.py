@@ -43,6 +43,20 @@ def test_a_long_table_says_that_it_is_cut(asyncjobs_command: Command, fake_gitla
     assert len(asyncjobs_command("jobs", "shop/web", "--limit", "7").lines) == 7
 
 
+def test_a_table_without_an_end_is_shown_in_parts(
+    asyncjobs_command: Command, fake_gitlab: FakeGitLab
+) -> None:
+    """Whoever asks for everything sees it as it comes: after two hundred rows there is a table already."""
+    pipeline = fake_gitlab.add_project("shop/web").add_pipeline("main")
+    for number in range(450):
+        pipeline.add_job(f"test {number}", status="success")
+    done = asyncjobs_command("jobs", "shop/web", "--limit", "0", terminal=True, COLUMNS="100", NO_COLOR="1")
+    lines = done.out.decode().splitlines()
+    headings = [number for number, line in enumerate(lines) if "status" in line]
+    assert [sum("/-/jobs/" in line for line in lines[at:]) for at in headings] == [450, 250, 50]
+    assert (done.code, done.err) == (0, "")
+
+
 def test_a_hostile_name_on_a_terminal(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
     """A job's name cannot drive the terminal, whatever command shows it."""
     name = "x\x1b]0;owned\x07\x9b2Jy"
@@ -146,6 +160,37 @@ def test_only_archives_that_are_there_are_kept(asyncjobs_command: Command, shop:
     assert done.code == 1
     assert f"{target_of(shop, 'test')}: 404" in done.err
     assert [line.split("\t")[2] for line in done.lines] == ["build"]
+
+
+def test_what_an_action_cannot_do_is_said(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """A job that is over cannot be canceled, one without archive not kept, one that ran not played."""
+    test = target_of(shop, "test")
+    done = asyncjobs_command("cancel", test)
+    assert (done.code, len(done.lines)) == (0, 1)
+    assert done.err == f"asyncjobs: {test}: it was over already (failed), nothing was canceled\n"
+    done = asyncjobs_command("keep", test)
+    assert done.code == 1
+    assert done.err.endswith("; it may have no artifacts: see `asyncjobs show`\n")
+    done = asyncjobs_command("play", target_of(shop, "build"))
+    assert done.code == 1
+    assert done.err.endswith("; only manual and delayed jobs can be played: see `asyncjobs show`\n")
+
+
+def test_an_empty_log_is_explained(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """Where there is no log to print, one line beside the data says why."""
+    test = target_of(shop, "test")
+    assert asyncjobs_command("erase", test, "--yes").code == 0
+    done = asyncjobs_command("trace", test)
+    assert (done.code, done.out, done.err) == (0, b"", f"{test}: the log is empty; it was erased\n")
+    waiting = next(iter(shop.jobs.values())).pipeline.add_job("deploy", status="manual")
+    target = f"shop/web/-/jobs/{waiting.id}"
+    assert asyncjobs_command("trace", target).err == f"{target}: the log is empty; the job is manual\n"
+
+
+def test_a_tail_of_a_project_where_nothing_runs(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """Of a project only what is alive is followed, and the line that says there is nothing says so."""
+    done = asyncjobs_command("tail", "shop/web")
+    assert (done.code, done.err) == (4, "asyncjobs: no running or waiting job matched\n")
 
 
 def test_some_jobs_cannot_be_changed(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:

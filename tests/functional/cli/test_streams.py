@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from rich.table import Table
 
 from asyncjobs.cli.output import Output, console_for
 from asyncjobs.testing import FakeGitLab
-from tests.functional.cli.conftest import LOG, ROOT, Command
+from tests.functional.cli.conftest import LOG, PATIENCE, ROOT, Command
 
 FULL = Path("/dev/full")
 
@@ -35,14 +36,52 @@ def test_a_signal_ends_in_order(asyncjobs_command: Command, number: signal.Signa
     assert "Traceback" not in done.err
 
 
-def test_a_second_signal_ends_at_once(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
-    """Whoever presses twice does not wait, even when the reader of standard output is stuck."""
+STUBBORN = """
+import asyncio
+from asyncjobs.cli import runner
+from asyncjobs.cli.output import News
+
+async def work():
+    while True:
+        print("at work", flush=True)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+runner.GRACE_SECONDS = {grace}
+runner.Runner(News()).run(work())
+"""
+"""Work that no signal ends in order."""
+
+
+def test_a_second_signal_ends_at_once(asyncjobs_command: Command) -> None:
+    """The first signal asks work to end; the second ends the process, whatever the work is doing."""
+    process = asyncjobs_command.python("-c", STUBBORN.format(grace=3600))
+    assert process.stdout is not None
+    for _ in range(2):
+        assert process.stdout.readline() == b"at work\n"
+        process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=PATIENCE) == 130
+    assert process.stdout.read() == b""
+
+
+def test_work_that_does_not_end_is_left_after_a_while(asyncjobs_command: Command) -> None:
+    """Without a second signal the process ends by itself when the time for tidying up is over."""
+    process = asyncjobs_command.python("-c", STUBBORN.format(grace=0.01))
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"at work\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=PATIENCE) == 143
+
+
+def test_a_signal_while_the_reader_is_stuck(asyncjobs_command: Command, fake_gitlab: FakeGitLab) -> None:
+    """A reader of standard output that takes nothing does not keep a command that was asked to end."""
     job = fake_gitlab.add_project("shop/web").add_pipeline("main").add_job("test", status="success")
     job.append_trace(b"x" * 4_000_000)
     process = asyncjobs_command.start("trace", f"shop/web/-/jobs/{job.id}")
     assert process.stdout is not None
     assert process.stdout.read(1) == b"x"  # from here on nobody reads, so the pipe is full
-    process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
 
@@ -60,6 +99,26 @@ def test_a_reader_that_leaves(asyncjobs_command: Command, fake_gitlab: FakeGitLa
         assert process.wait(timeout=60) == 141
         assert process.stderr is not None
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("more", [b"", b"two\n"])
+@pytest.mark.parametrize("verb", ["tail", "trace --follow"])
+def test_a_reader_that_leaves_in_the_middle_of_a_log(
+    asyncjobs_command: Command, fake_gitlab: FakeGitLab, verb: str, more: bytes
+) -> None:
+    """`asyncjobs tail ... | head -1` ends when head does, also when the job has no more to say."""
+    job = fake_gitlab.add_project("shop/web").add_pipeline("main").add_job("test")
+    job.start()
+    job.append_trace(b"one\n")
+    process = asyncjobs_command.start(*verb.split(), f"shop/web/-/jobs/{job.id}", "-q")
+    assert process.stdout is not None
+    assert process.stdout.readline().endswith(b"one\n")
+    process.stdout.close()
+    job.append_trace(more)
+    assert process.wait(timeout=PATIENCE) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert job.status == "running"
 
 
 async def test_a_long_page_lets_others_run(capfd: pytest.CaptureFixture[str]) -> None:
@@ -86,13 +145,20 @@ async def test_a_long_page_lets_others_run(capfd: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 def test_a_full_standard_output(asyncjobs_command: Command, shop: FakeGitLab) -> None:
-    """Data that cannot be written is an error with the code of a full disk."""
-    with FULL.open("wb") as full:
-        process = asyncjobs_command.start("jobs", "shop/web", "--json", stdout=full)
-    done = asyncjobs_command.finish(process)
+    """Data that cannot be written is an error with the code of a full disk, and the place is named."""
+    for arguments in (("jobs", "shop/web", "--json"), ("show", "shop/web")):
+        with FULL.open("wb") as full:
+            process = asyncjobs_command.start(*arguments, stdout=full)
+        done = asyncjobs_command.finish(process)
+        assert (done.code, done.err) == (5, "asyncjobs: standard output: No space left on device\n")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_a_lock_that_cannot_be_written(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """The archives are there, and the line says which file is not."""
+    done = asyncjobs_command("sync", "shop/web", "out", "--write-lock", str(FULL))
     assert done.code == 5
-    assert "No space left" in done.err
-    assert "Traceback" not in done.err
+    assert done.err.splitlines()[-1] == "asyncjobs: /dev/full: No space left on device"
 
 
 def test_closed_streams(asyncjobs_command: Command, shop: FakeGitLab) -> None:
@@ -276,13 +342,23 @@ def test_the_command_without_its_extra() -> None:
     assert "pip install 'gitlab-asyncjobs[cli]'" in done.stderr
 
 
-def test_a_key_pressed_too_early() -> None:
+@pytest.mark.parametrize(
+    ("entry", "loading"),
+    [
+        ("asyncjobs_entry", "asyncjobs"),
+        ("asyncjobs_entry", "aiohttp"),
+        ("asyncjobs_entry", "asyncjobs.cli.app"),
+        ("asyncjobs.__main__", "asyncjobs.cli.app"),
+    ],
+)
+def test_a_key_pressed_too_early(entry: str, loading: str) -> None:
     """Ctrl-C while the command still loads ends it with 130 and without a traceback."""
     program = (
-        "import sys, asyncjobs.__main__ as m\n"
+        f"import sys, {entry} as m\n"
+        f"assert {loading!r} not in sys.modules\n"
         "class Pressed:\n"
         "    def find_spec(self, name, *more):\n"
-        "        if name == 'asyncjobs.cli.app':\n"
+        f"        if name == {loading!r}:\n"
         "            raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Pressed())\n"
         "m.main()\n"
@@ -293,6 +369,22 @@ def test_a_key_pressed_too_early() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_the_command_is_installed_by_its_entry() -> None:
+    """What pip puts on the path is the file that may be interrupted, and it runs the command."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"asyncjobs": "asyncjobs_entry:main"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import asyncjobs_entry; asyncjobs_entry.main()", "--version"],
+        capture_output=True,
+        cwd=ROOT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("asyncjobs ")
+
+
 def test_completion_scripts(asyncjobs_command: Command) -> None:
     """Each shell gets a script, and the script's question is answered."""
     for shell in ("bash", "zsh", "fish"):
@@ -301,3 +393,7 @@ def test_completion_scripts(asyncjobs_command: Command) -> None:
         _ASYNCJOBS_COMPLETE="bash_complete", COMP_WORDS="asyncjobs jobs --scope fa", COMP_CWORD="3"
     )
     assert done.out == b"plain,failed\n"
+    done = asyncjobs_command.process(
+        _ASYNCJOBS_COMPLETE="bash_complete", COMP_WORDS="asyncjobs sync shop/web ./o", COMP_CWORD="3"
+    )
+    assert done.out == b"dir,./o\n"

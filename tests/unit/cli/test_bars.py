@@ -31,6 +31,15 @@ def test_without_a_terminal_each_file_is_a_line() -> None:
     )
 
 
+def test_files_that_are_data_are_no_news() -> None:
+    """Where standard output names each file, standard error names those that failed."""
+    stream = io.StringIO()
+    with SyncBars(News(no_color=True, stream=stream), root="out", files=False) as bars:
+        bars.on_event(asyncjobs.SyncFinished("downloaded", outcome(path=PATH)))
+        bars.on_event(asyncjobs.SyncFinished("failed", outcome(error=asyncjobs.IntegrityError("short"))))
+    assert stream.getvalue() == "asyncjobs: shop/web/-/jobs/1042: short\n"
+
+
 def test_a_download_that_starts_over_is_no_error() -> None:
     """Progress may go back; a download without a job and one that was never planned are fine."""
     with SyncBars(News(no_color=True, quiet=True, stream=io.StringIO()), root="out") as bars:

@@ -59,6 +59,18 @@ def test_a_table_row_can_be_typed_again() -> None:
     assert str(ref) in shown(jobs_table([row], width=80, now=NOW), 80)
 
 
+def test_a_narrow_table_keeps_the_number() -> None:
+    """Where a target has no room the ref goes first; then the target loses its middle, never its number."""
+    for project, target in (
+        ("orchard/mobile/app", "orchard/mobile/app/-/jobs/1002 "),
+        ("organisation/department/team/application", "tion/-/jobs/1002 "),
+    ):
+        row = asyncjobs.JobRef(project, 1002), job("integration tests", ref="main", created_at=NOW)
+        text = shown(jobs_table([row], width=60, now=NOW), 60)
+        assert target in text
+        assert "main" not in text
+
+
 def test_names_in_tables_are_harmless() -> None:
     """Neither markup nor an escape sequence in a name has an effect."""
     text = shown(jobs_table([(REF, job("[red]x[/red]\x1b[2J"))], width=120, now=NOW), 120)

@@ -112,7 +112,7 @@ def test_timestamps() -> None:
         ),
         (
             asyncjobs.TailFailed(REF, asyncjobs.TraceError("gone"), None),
-            "! shop/web/-/jobs/1042 gone",
+            "! shop/web/-/jobs/1042: gone",
         ),
         (log_line("x"), None),
     ],
