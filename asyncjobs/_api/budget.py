@@ -102,32 +102,46 @@ class Budget:
         Cancellation: nothing is kept.
         """
         gate, turnstile, counts = self._gates[endpoint], self._turnstiles[endpoint], self._counts[endpoint]
+        slots = self.slots[lane]
         patience = math.inf if patience is None else patience
         while True:
             began = self._clock.monotonic()
             closed_for = gate.closed_for(began)
             if closed_for > patience:
                 raise ImpatientError(closed_for)
-            passage = await turnstile.enter(patience)
+            passage: Passage | None = await turnstile.enter(patience)
             waited = self._clock.monotonic() - began
             if waited > 0.0:
                 counts.waits += 1
                 counts.waited_seconds += waited
-            try:
-                await self.slots[lane].acquire()
-            except asyncio.CancelledError:
+            if gate.is_probe(passage) and slots.is_full:
+                # The others wait for its answer, and may have a slot in their lane: let one of them look.
                 gate.give_back(passage)
+                passage = None
                 turnstile.changed()
+            try:
+                await slots.acquire()
+            except asyncio.CancelledError:
+                if passage is not None:
+                    gate.give_back(passage)
+                    turnstile.changed()
                 raise
-            if not gate.is_stale(passage) and self._closed_windows(endpoint, self._clock.monotonic()) <= 0.0:
+            if passage is None:
+                passage = turnstile.at_once()
+            if (
+                passage is not None
+                and not gate.is_stale(passage)
+                and self._closed_windows(endpoint, self._clock.monotonic()) <= 0.0
+            ):
                 # Counted only now: a thousand downloads that wait for a slot must not use up the minute.
                 self._count(endpoint)
                 gate.sent()
                 return passage
             # Closed, or used up by others, while this call waited for its slot: back to the queue.
-            self.slots[lane].release()
-            gate.give_back(passage)
-            turnstile.changed()
+            slots.release()
+            if passage is not None:
+                gate.give_back(passage)
+                turnstile.changed()
 
     def answered(self, endpoint: EndpointClass, passage: Passage, *, failing: bool) -> None:
         """The headers of the answer are here, and they are no demand to wait; its body may take hours.

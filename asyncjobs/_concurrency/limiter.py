@@ -18,13 +18,18 @@ class CapacityLimiter:
         self._waiters: dict[asyncio.Future[None], None] = {}
 
     @property
+    def is_full(self) -> bool:
+        """Whether who comes now has to wait."""
+        return bool(self._waiters) or (self.limit is not None and self.in_flight >= self.limit)
+
+    @property
     def waiting(self) -> int:
         """How many wait for a slot."""
         return len(self._waiters)
 
     async def acquire(self) -> None:
         """Wait for a slot and take it."""
-        if not self._waiters and (self.limit is None or self.in_flight < self.limit):
+        if not self.is_full:
             self.in_flight += 1
             return
         waiter = asyncio.get_running_loop().create_future()

@@ -77,6 +77,11 @@ class Turnstile(Generic[P]):
             self.changed()
             raise
 
+    def at_once(self) -> P | None:
+        """A passage for one who has waited elsewhere meanwhile, or None when the rule grants none now."""
+        passage = self._ask()
+        return None if isinstance(passage, int | float) else passage
+
     def changed(self) -> None:
         """Ask the rule again for whoever waits: a passage ended, or the rule changed."""
         while self._waiters:

@@ -82,6 +82,10 @@ class Gate:
         """Whether the gate closed since *passage* was granted: unsent, it is to be given back."""
         return passage.closings != self.closings
 
+    def is_probe(self, passage: Passage) -> bool:
+        """Whether everybody else waits for the answer that *passage* brings."""
+        return passage is self._probe
+
     def sent(self) -> None:
         """A granted passage goes onto the wire; it ends with `leave`."""
         self.on_the_wire += 1

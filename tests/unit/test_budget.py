@@ -72,3 +72,50 @@ async def test_an_answer_lets_others_in_before_its_body_has_come() -> None:
     await settle()
     for each in (second.result(), passage):
         budget.leave(JOB, Lane.CONTROL, each)
+
+
+async def test_a_probe_does_not_wait_for_a_slot() -> None:
+    """A closed gate is looked through by whoever has a slot, not by one whose lane is full of long bodies."""
+    budget = new_budget(Limits(tails=1))
+    body = await budget.enter(EndpointClass.TRACE, Lane.TAIL, None)
+    budget.close(JOB, 5.0)
+    polls = [asyncio.create_task(budget.enter(JOB, Lane.TAIL, None)) for _ in range(3)]
+    await settle()
+    closed, control = now(), enter(budget)
+    probe = await control
+    assert 5.0 <= now() - closed <= 6.0
+    budget.answered(JOB, probe, failing=False)
+    budget.leave(JOB, Lane.CONTROL, probe)
+    await settle()
+    assert not any(poll.done() for poll in polls)
+    budget.leave(EndpointClass.TRACE, Lane.TAIL, body)
+    for poll in polls:
+        budget.leave(JOB, Lane.TAIL, await poll)
+    assert (budget._gates[JOB].in_flight, budget.slots[Lane.TAIL].in_flight) == (0, 0)
+
+
+async def test_a_full_lane_behind_a_closed_gate() -> None:
+    """All who wait there wait for slots too: they come one by one and in order, and cancels lose nothing."""
+    budget = new_budget(Limits(tails=1))
+    body = await budget.enter(EndpointClass.TRACE, Lane.TAIL, None)
+    budget.close(JOB, 5.0)
+    order: list[int] = []
+
+    async def call(number: int) -> None:
+        passage = await budget.enter(JOB, Lane.TAIL, None)
+        order.append(number)
+        await asyncio.sleep(0.1)
+        budget.answered(JOB, passage, failing=False)
+        budget.leave(JOB, Lane.TAIL, passage)
+
+    calls = [asyncio.create_task(call(number)) for number in range(30)]
+    await asyncio.sleep(20)
+    for number in (0, 7, 29):
+        calls[number].cancel()
+    await settle()
+    budget.leave(EndpointClass.TRACE, Lane.TAIL, body)
+    async with asyncio.timeout(60):
+        await asyncio.gather(*calls, return_exceptions=True)
+    assert order == [number for number in range(30) if number not in {0, 7, 29}]
+    assert (budget._gates[JOB].in_flight, budget.slots[Lane.TAIL].in_flight) == (0, 0)
+    assert budget._gates[JOB].is_open
