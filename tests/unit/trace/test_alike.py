@@ -100,6 +100,28 @@ def test_dots_that_end(tail: bytes, size: int) -> None:
         assert out + drain(reader, server, final=True) == server.log
 
 
+@pytest.mark.parametrize("size", [300, 5000, 200_000])
+@pytest.mark.parametrize("tail", [b"", b"x", b"done\n"])
+def test_dots_that_come_whole_at_last(size: int, tail: bytes) -> None:
+    """A server that gave windows of dots and gives the whole log from now on is believed by its length."""
+    server, reader = Server("window", b"." * size), TraceReader()
+    out = drain(reader, server)
+    server.kind = "whole"
+    server.log += b"." * 10 + tail
+    assert out + drain(reader, server) == server.log
+
+
+def test_nodes_that_lag_differently_are_not_asked_for_ever() -> None:
+    """What an old copy of dots seems to say is asked for once more; another copy ends it for this poll."""
+    server, reader = Server("whole", b"." * 300), TraceReader()
+    read(reader, server)
+    server.log = b"." * 85
+    assert read(reader, server)[:2] == (b"", Result.MORE)
+    server.log = b"." * 40
+    assert read(reader, server)[:2] == (b"", Result.UNPROVEN)
+    assert not reader.in_doubt
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("left", [0, 10, 300, 32_000])
 @pytest.mark.parametrize("met", [True, False], ids=["kind known", "kind unknown"])

@@ -40,6 +40,39 @@ def test_window_server_sends_only_new_bytes() -> None:
     assert reader.delivery is Delivery.WINDOW
 
 
+@pytest.mark.parametrize(
+    ("push", "overlap"), [(1000, 32), (1100, 34), (3200, 100), (8192, 256), (99_999, 256)]
+)
+def test_how_much_a_window_repeats(push: int, overlap: int) -> None:
+    """A thirty-second part of what came last, between 32 and 256 bytes."""
+    server, reader = Server("window", lines(300)), TraceReader()
+    drain(reader, server)
+    server.log += lines(9000, 1)[-push:]
+    drain(reader, server)
+    ask = reader.ask()
+    assert ask.offset == len(server.log) - overlap
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("chunk", [1, 100, 1000, 100_000])
+def test_a_log_entered_in_its_middle_is_read_on(kind: str, chunk: int) -> None:
+    """Nothing of what was left out comes out; how the log begins is learned from it all the same."""
+    log = lines(3000)
+    start = log.index(b"\n", len(log) // 2) + 1
+    server, reader, out = (
+        Server(kind, log[:-5000]),
+        TraceReader(Place.inside(start, log[start - 64 : start])),
+        b"",
+    )
+    for size in (len(log) - 5000, len(log)):
+        server.log = log[:size]
+        for _ in range(6):
+            out += read(reader, server, chunk=chunk)[0]
+        assert out == server.log[start:]
+    assert reader.place.head == log[:256]
+    assert not reader.in_doubt
+
+
 def test_big_windows_are_asked_for_at_once() -> None:
     """A full window says that there is more."""
     server, reader = Server("window", lines(60_000)), TraceReader()
