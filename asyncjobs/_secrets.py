@@ -75,7 +75,7 @@ def checked_token(value: object, *, what: str) -> Secret:
 class Credential:
     """How a client proves who it is: a header name, and a token that may change over time."""
 
-    __slots__ = ("__asking", "__seen", "__source", "__token", "header", "kind")
+    __slots__ = ("__answers", "__asking", "__seen", "__source", "__token", "header", "kind")
 
     KINDS: Final = {
         "private_token": "PRIVATE-TOKEN",
@@ -89,6 +89,7 @@ class Credential:
         self.header = self.KINDS[kind]
         self.__seen: list[Secret] = []
         self.__token: Secret | None = None
+        self.__answers = 0
         self.__asking = asyncio.Lock()
         self.__source = None if isinstance(source, str) else source
         if isinstance(source, str):
@@ -100,6 +101,7 @@ class Credential:
 
     def __keep(self, value: object) -> Secret:
         self.__token = checked_token(value, what=self.kind)
+        self.__answers += 1
         # Texts of the server are scrubbed of the last few tokens; a rotation never has more in flight.
         if self.__token not in self.__seen:
             self.__seen = [*self.__seen[-3:], self.__token]
@@ -130,10 +132,12 @@ class Credential:
         """After a 401 with *refused*: ask the callable again; True when there is a different token."""
         if self.__source is None:
             return False
+        answers = self.__answers
         async with self.__asking:
-            if self.__token is not None and self.__token != refused:
-                return True  # somebody else has renewed it meanwhile
-            return self.__keep(await self.__ask()) != refused
+            # Not again for each of a thousand calls that were refused together, whatever the first one got.
+            if self.__token == refused and self.__answers == answers:
+                self.__keep(await self.__ask())
+            return self.__token != refused
 
     def value(self, token: Secret) -> str:
         """The header's value, masked when printed."""

@@ -157,6 +157,24 @@ async def test_rotation() -> None:
     assert await credential.renew(Secret(OTHER)) is False
 
 
+async def test_no_rotation() -> None:
+    """A thousand calls that are refused together ask once although there is nothing new; a later one asks again."""
+    asked = 0
+
+    async def source() -> str:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(1)
+        return CANARY
+
+    credential = Credential("private_token", source)
+    refused = await credential.token()
+    assert await asyncio.gather(*(credential.renew(refused) for _ in range(1000))) == [False] * 1000
+    assert asked == 2
+    assert await credential.renew(refused) is False
+    assert asked == 3
+
+
 async def test_a_cancelled_question_is_asked_again() -> None:
     """Cancelling the call that asks the source leaves the others to ask it."""
     asked = 0
