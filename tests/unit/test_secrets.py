@@ -158,7 +158,7 @@ async def test_rotation() -> None:
 
 
 async def test_no_rotation() -> None:
-    """A thousand calls that are refused together ask once although there is nothing new; a later one asks again."""
+    """A thousand calls refused together ask once, although there is nothing new; a later one asks again."""
     asked = 0
 
     async def source() -> str:
