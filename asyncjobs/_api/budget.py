@@ -109,14 +109,15 @@ class Budget:
             closed_for = gate.closed_for(began)
             if closed_for > patience:
                 raise ImpatientError(closed_for)
-            passage: Passage | None = await turnstile.enter(patience)
+            granted = await turnstile.enter(patience)
             waited = self._clock.monotonic() - began
             if waited > 0.0:
                 counts.waits += 1
                 counts.waited_seconds += waited
-            if gate.is_probe(passage) and slots.is_full:
+            passage: Passage | None = granted
+            if gate.is_probe(granted) and slots.is_full:
                 # The others wait for its answer, and may have a slot in their lane: let one of them look.
-                gate.give_back(passage)
+                gate.give_back(granted)
                 passage = None
                 turnstile.changed()
             try:
