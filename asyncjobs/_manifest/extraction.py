@@ -168,10 +168,10 @@ class _Names:
 
     def add(self, parts: tuple[str, ...], *, is_folder: bool) -> None:
         for count in range(1, len(parts)):
-            self._put("/".join(parts[:count]), is_folder=True, again=True)
-        self._put("/".join(parts), is_folder=is_folder, again=False)
+            self._put("/".join(parts[:count]), is_folder=True)
+        self._put("/".join(parts), is_folder=is_folder)
 
-    def _put(self, path: str, *, is_folder: bool, again: bool) -> None:
+    def _put(self, path: str, *, is_folder: bool) -> None:
         key = collision_key(path)
         known = self._seen.get(key)
         if known is None:
@@ -183,7 +183,7 @@ class _Names:
             )
         if known[1] != is_folder:
             raise UnsafeArchiveError(f"member {path[:120]!r}: both a file and a folder")
-        if not again and not is_folder:
+        if not is_folder:
             raise UnsafeArchiveError(f"member {path[:120]!r}: twice in the archive")
 
 
@@ -264,10 +264,9 @@ def _check_layout(
 def _descriptor_bytes(read_at: ReadAt, member: Member, position: int) -> int:
     """Length of the data descriptor (4.3.9): with or without a signature, with long or short sizes."""
     raw = read_at(position, 24)
+    forms = ["<LQQ", "<LLL"] if max(member.compressed, member.size) < 2**32 else ["<LQQ"]
     for signature in (b"PK\x07\x08", b""):
-        for form, ceiling in (("<LQQ", 2**64), ("<LLL", 2**32)):
-            if max(member.compressed, member.size) >= ceiling:
-                continue
+        for form in forms:
             record = signature + struct.pack(form, member.crc, member.compressed, member.size)
             if raw.startswith(record):
                 return len(record)
@@ -312,7 +311,7 @@ def unpack(read_at: ReadAt, member: PlannedMember, meter: Meter) -> Iterator[byt
     for went_in, piece in _pieces(read_at, member):
         meter.count(went_in, len(piece))
         size += len(piece)
-        if size > min(member.size, meter.limits.member_bytes):
+        if size > member.size:
             raise IntegrityError(f"member {'/'.join(member.parts)[:120]!r} is longer than announced")
         crc = zlib.crc32(piece, crc)
         if piece:
@@ -350,7 +349,7 @@ def _pieces(read_at: ReadAt, member: PlannedMember) -> Iterator[tuple[int, bytes
             raise IntegrityError(f"member {'/'.join(member.parts)[:120]!r} is cut")
 
 
-def check_members(read_at: ReadAt, size: int, limits: ExtractLimits | None = None) -> None:
+def check_members(read_at: ReadAt, size: int) -> None:
     """Read every member of a zip and check its CRC, writing nothing.
 
     Members in a compression that Python cannot undo are left at what the directory says about them.
@@ -358,11 +357,8 @@ def check_members(read_at: ReadAt, size: int, limits: ExtractLimits | None = Non
     Raises:
         IntegrityError: A member is damaged.
     """
-    limits = limits or ExtractLimits(
-        members=2**40, total_bytes=2**62, member_bytes=2**62, ratio=2**40, ratio_after=2**62
-    )
     end = check_zip(read_at, size)
-    meter = Meter(limits)
+    meter = Meter(ExtractLimits(total_bytes=2**62, ratio_after=2**62))
     for member in iter_members(read_at, end):
         if member.method not in {_STORED, _DEFLATED} or member.flags & 1:
             continue

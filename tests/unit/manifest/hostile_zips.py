@@ -204,6 +204,7 @@ def _pairs() -> Iterator[tuple[str, bytes]]:
     yield pair("sharp s collision", "stra\u00dfe".encode(), b"strasse")
     yield pair("file as folder", b"a", b"a/b")
     yield pair("folder as file", b"a/b", b"a")
+    yield pair("file as folder further down", b"a/b", b"a/b/c")
 
 
 def _kinds() -> Iterator[tuple[str, bytes]]:
@@ -232,10 +233,11 @@ def _kinds() -> Iterator[tuple[str, bytes]]:
 
 def _layouts() -> Iterator[tuple[str, bytes]]:
     shared = Entry(name=b"0", data=b"x" * 1000)
-    copies = [Entry(name=b"0", data=b"x" * 1000, has_local=False, header_offset=0) for _ in range(50)]
-    for index, copy in enumerate(copies):
-        copy.name = str(index).encode()
-    yield "fifty over one header", build([shared, *copies[1:]])
+    copies = [
+        Entry(name=b"%c" % (ord("A") + n), data=shared.data, has_local=False, header_offset=0)
+        for n in range(50)
+    ]
+    yield "fifty over one header", build([shared, *copies])
     inner = build([Entry(name=b"inner")])
     whole = build([Entry(name=b"outer", data=inner), Entry(name=b"inner", has_local=False, header_offset=35)])
     yield "quoted overlap", whole
@@ -297,6 +299,15 @@ def _sizes() -> Iterator[tuple[str, bytes]]:
     record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 7, 7, 51, 40)
     locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, 91, 1)
     yield "zip64 mismatch", build([Entry()], zip64=record + locator)
+    yield (
+        "zip64 field cut",
+        build([Entry(size=0xFFFFFFFF, central_extra=struct.pack("<2HL", 1, 4, 5))]),
+    )
+    yield "zip64 size in the local header alone", build([Entry(local_size=0xFFFFFFFF)])
+    yield (
+        "data beyond the last member",
+        build([Entry(local_extra=bytes(20), size=15, compressed=15, payload=b"hello")]),
+    )
     yield "zip64 locator astray", build([Entry()], zip64=struct.pack("<4sLQL", b"PK\x06\x07", 0, 1 << 40, 1))
 
 
@@ -310,6 +321,93 @@ def _broken() -> Iterator[tuple[str, bytes]]:
     yield "not a zip", b"this is no archive at all" * 10
     yield "html page", b"<!DOCTYPE html><html><body>Sign in</body></html>"
     yield "end record alone, lying", build([], count=3)
+
+
+RULES: dict[str, str] = {
+    "an empty, . or .. part": "dotdot; dotdot inside; dotdot at end; dot part; empty part",
+    "an absolute path": "absolute; absolute twice",
+    "an empty name": "slash alone; empty name",
+    "a drive letter": "drive; drive relative",
+    "a backslash": "backslash; backslash inside; UNC",
+    "a NUL": "NUL",
+    "control character U+000A": "newline",
+    "control character U+001B": "escape",
+    "control character U+007F": "DEL",
+    "control character U+009B": "C1",
+    "control character U+202E": "bidi override",
+    "control character U+2066": "bidi isolate",
+    "control character U+2028": "line separator",
+    "control character U+FEFF": "byte order mark",
+    "control character U+0001": "cp437 control",
+    "ends in a dot or blank": "trailing dot; trailing blank; dots alone",
+    "a device name": (
+        "reserved b'CON'; reserved b'prn.txt'; reserved b'a/AUX'; reserved b'nul.tar.gz'; reserved b'COM1'; "
+        "reserved b'lpt9.x'; reserved b'CONIN$'; reserved b'COM\\xc2\\xb9'"
+    ),
+    "a colon": "stream",
+    "longer than 240 bytes": "too long; long part",
+    "deeper than 32": "too deep",
+    "not valid UTF-8": "bad utf-8",
+    "twice in the archive": "duplicate",
+    "only in case or form": ("case collision; case collision of folders; NFC collision; sharp s collision"),
+    "both a file and a folder": "file as folder; folder as file; file as folder further down",
+    "a link, a device": (
+        "symlink; write through symlink; device; block device; fifo; socket; folder mode on a file; "
+        "link mode on a folder"
+    ),
+    "run as another user": "setuid; setgid",
+    "a folder with contents": "folder with contents",
+    "encrypted or a patch": "encrypted; strong encryption; hidden headers; patch data",
+    "method 99 is not supported": "unknown method",
+    "method 12 is not supported": "method bzip2",
+    "its local header has another name": "fifty over one header; local name differs",
+    "overlaps another member": "quoted overlap; exact overlap",
+    "no member stands before it": "hidden local entry; prefix data; gap between members",
+    "no member stands before the directory": (
+        "hidden at the end; gap before the directory; data beyond the last member"
+    ),
+    "between the directory and the end": "gap after the directory",
+    "would begin after the last one": "directory entry without local; offset beyond the file",
+    "the central directory is damaged": (
+        "prefix not counted; second zip after; directory offset wrong; directory too short"
+    ),
+    "no end record": (
+        "suffix data; cut in the data; cut in the directory; cut in the end record; head alone; empty file; "
+        "not a zip; html page"
+    ),
+    "local header differs": "local method differs; local flags differ",
+    "its local header has another size or checksum": "local crc differs; local size differs",
+    "another disk": "directory says another disk",
+    "several disks": "several disks",
+    "its data descriptor differs": "lying descriptor; descriptor missing",
+    "would grow more than 200": "ratio",
+    "it grows more than 200": "many small bombs",
+    "longer than announced": "longer than announced",
+    "wrong size or checksum": "shorter than announced; wrong crc",
+    "'a.txt' is damaged": "damaged deflate",
+    "'a.txt' is cut": "cut deflate",
+    "ends before its data does": "junk after deflate",
+    "two different sizes": "stored with two sizes",
+    "it would unpack to 4294967280 bytes": "too big announced",
+    "would reach into the directory": "compressed beyond the file",
+    "announces 9 members and lists 1": "count too high",
+    "announces 1 members and lists 2": "count too low",
+    "announces 3 members and lists 0": "end record alone, lying",
+    "would reach into the end": "directory too long",
+    "zip64 record that is not there": "zip64 promised",
+    "needs a zip64 field": "zip64 size promised",
+    "zip64 field is cut": "zip64 field cut",
+    "lacks the zip64 sizes": "zip64 size in the local header alone",
+    "contradict each other": "zip64 mismatch",
+    "not where the zip says": "zip64 locator astray",
+}
+"""What each is refused for, by label: an archive that is refused for another reason tests nothing."""
+
+
+def rule_of(label: str) -> str:
+    """Words of the message that refuses it."""
+    (rule,) = (rule for rule, labels in RULES.items() if label in labels.split("; "))
+    return rule
 
 
 def corpus() -> list[tuple[str, bytes]]:
