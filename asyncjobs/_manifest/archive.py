@@ -134,9 +134,7 @@ def find_end(read_at: ReadAt, size: int) -> EndRecord:
     position = tail.rfind(_END_SIGNATURE)
     while position >= 0:
         record = tail[position : position + _END.size]
-        if len(record) == _END.size and position + _END.size + int.from_bytes(record[-2:], "little") == len(
-            tail
-        ):
+        if position + _END.size + int.from_bytes(record[-2:], "little") == len(tail):
             return _read_end(read_at, size - tail_bytes + position, record)
         position = tail.rfind(_END_SIGNATURE, 0, position)
     raise IntegrityError("the zip has no end record: it is cut, or data follows it")

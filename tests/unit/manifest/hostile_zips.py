@@ -287,6 +287,7 @@ def _sizes() -> Iterator[tuple[str, bytes]]:
     yield "junk after deflate", build([Entry(data=b"abc" * 1000, method=8, payload=packed + b"junk")])
     yield "stored with two sizes", build([Entry(compressed=5, size=6, local_size=6)])
     yield "too big announced", build([Entry(method=8, data=b"x", size=0xFFFFFFF0, local_size=0xFFFFFFF0)])
+    yield "one byte into the directory", build([Entry(size=6, compressed=6, payload=b"hello")])
     yield "compressed beyond the file", build([Entry(compressed=0x7FFFFFF0)])
     yield "offset beyond the file", build([Entry(header_offset=0x7FFFFFF0)])
     yield "count too high", build([Entry()], count=9)
@@ -302,6 +303,10 @@ def _sizes() -> Iterator[tuple[str, bytes]]:
     yield (
         "zip64 field cut",
         build([Entry(size=0xFFFFFFFF, central_extra=struct.pack("<2HL", 1, 4, 5))]),
+    )
+    yield (
+        "zip64 field longer than there is",
+        build([Entry(size=0xFFFFFFFF, central_extra=struct.pack("<2H2Q", 1, 99, 5, 5))]),
     )
     yield "zip64 size in the local header alone", build([Entry(local_size=0xFFFFFFFF)])
     yield (
@@ -389,13 +394,13 @@ RULES: dict[str, str] = {
     "ends before its data does": "junk after deflate",
     "two different sizes": "stored with two sizes",
     "it would unpack to 4294967280 bytes": "too big announced",
-    "would reach into the directory": "compressed beyond the file",
+    "would reach into the directory": "compressed beyond the file; one byte into the directory",
     "announces 9 members and lists 1": "count too high",
     "announces 1 members and lists 2": "count too low",
     "announces 3 members and lists 0": "end record alone, lying",
     "would reach into the end": "directory too long",
     "zip64 record that is not there": "zip64 promised",
-    "needs a zip64 field": "zip64 size promised",
+    "needs a zip64 field": "zip64 size promised; zip64 field longer than there is",
     "zip64 field is cut": "zip64 field cut",
     "lacks the zip64 sizes": "zip64 size in the local header alone",
     "contradict each other": "zip64 mismatch",

@@ -128,6 +128,7 @@ def test_other_file_types_are_found_among_the_artifacts() -> None:
         (b"<!DOCTYPE html>", Kind.PAGE),
         (b"\xef\xbb\xbf <?xml", Kind.PAGE),
         (b'{"message":"404"}', Kind.PAGE),
+        (b'\r\n\t["a"]', Kind.PAGE),
         (b"hello", Kind.RAW),
         (b"", Kind.RAW),
     ],
@@ -160,3 +161,13 @@ def test_formats(head: bytes, file_format: str | None, accepted: bool) -> None:
     else:
         with pytest.raises(IntegrityError):
             check_kind(head, file_format=file_format)
+
+
+def test_what_arrived_instead_is_shown_safely() -> None:
+    """The first words of a page tell a person what it is, on one line, and cannot drive a terminal."""
+    with pytest.raises(IntegrityError) as caught:
+        check_kind(b"<html>\r\n<title>Sign in \x1b[31m\xff</title>" + b"x" * 500, file_format="zip")
+    text = str(caught.value)
+    assert text.isprintable()
+    assert "<title>Sign in" in text
+    assert len(text) < 200

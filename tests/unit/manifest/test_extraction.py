@@ -42,8 +42,13 @@ SIZES = [0, 1, 100, 5000]
 
 
 def reader(raw: bytes) -> ReadAt:
-    """A `read_at` over bytes."""
-    return lambda offset, count: raw[max(0, offset) : max(0, offset) + count]
+    """A `read_at` over bytes; outside of them a file cannot always be read."""
+
+    def read_at(offset: int, count: int) -> bytes:
+        assert 0 <= offset <= len(raw)
+        return raw[offset : offset + count]
+
+    return read_at
 
 
 class Sparse:
