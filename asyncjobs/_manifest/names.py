@@ -142,7 +142,7 @@ def _part_problem(part: str) -> str | None:
     for character in part:
         category = unicodedata.category(character)
         # Cc: C0, C1, DEL. Zl/Zp: line breaks. Bidi controls are Cf, as is the harmless soft hyphen.
-        if category in {"Cc", "Zl", "Zp", "Cs"} or character in _BIDI:
+        if category in {"Cc", "Zl", "Zp"} or character in _BIDI:
             return f"the control character U+{ord(character):04X}"
     return None
 

@@ -21,6 +21,9 @@ from asyncjobs._manifest.names import (
 from asyncjobs._models import Job, JobRef
 from asyncjobs._options import MAX_PATH_BYTES, PATH_FIELDS, check_template
 
+_LEAST_PART_BYTES = 24
+"""Nothing is shortened to less than this."""
+
 
 def template_fields(ref: JobRef, job: Job) -> dict[str, str]:
     """The values of `PATH_FIELDS` for one job, slugged; what the server left out is `none`."""
@@ -52,7 +55,7 @@ def render(template: str, ref: JobRef, job: Job) -> str:
 
 def _fit(parts: list[str]) -> list[str]:
     """Shorten the longest parts until the whole path fits, the last one last."""
-    for limit in (100, 60, 40, 24):
+    for limit in (100, 60, 40, _LEAST_PART_BYTES):
         if len("/".join(parts).encode()) <= MAX_PATH_BYTES:
             return parts
         parts = [shorten(part, limit) for part in parts]
@@ -70,9 +73,11 @@ def folder_beside(path: str) -> str:
 def with_id(path: str, job_id: int) -> str:
     """The same path made unique by a job id before its extension."""
     folder, slash, name = path.rpartition("/")
-    stem, dot, extension = name.rpartition(".")
-    named = f"{stem}-{job_id}.{extension}" if dot and stem else f"{name}-{job_id}"
-    return f"{folder}{slash}{shorten(named, MAX_PATH_BYTES)}"
+    stem, _, extension = name.rpartition(".")
+    named = f"{stem}-{job_id}.{extension}" if stem else f"{name}-{job_id}"
+    # The id may be what no longer fits; a digest of all of the name then stands for it.
+    room = max(_LEAST_PART_BYTES, MAX_PATH_BYTES - len(f"{folder}{slash}".encode()))
+    return f"{folder}{slash}{shorten(named, room)}"
 
 
 @attrs.define

@@ -25,7 +25,7 @@ from asyncjobs._manifest import (
     slug,
     with_id,
 )
-from asyncjobs._manifest.names import is_reserved
+from asyncjobs._manifest.names import is_reserved, shorten
 from asyncjobs._models import Job, JobRef, JobStatus, Pipeline
 
 TEMPLATE = "{project}/{pipeline_id}/{job_id}-{job_name}.zip"
@@ -49,6 +49,14 @@ def test_slug_keeps_long_labels_apart() -> None:
     assert slug("x" * 200 + "a") != slug("x" * 200 + "b")
 
 
+def test_long_slugs_are_cut_and_signed() -> None:
+    """Up to the limit a label stays as it is; beyond it ends in eight digits that stand for the whole."""
+    assert slug("x" * 80) == "x" * 80
+    assert re.fullmatch("x{71}-[0-9a-f]{8}", slug("x" * 81))
+    assert re.fullmatch("x{70}-[0-9a-f]{8}", slug("x" * 70 + "-." + "y" * 20))
+    assert re.fullmatch("x{11}-[0-9a-f]{8}", slug("x" * 21, limit=20))
+
+
 @pytest.mark.parametrize(
     ("label", "word"),
     [
@@ -58,6 +66,9 @@ def test_slug_keeps_long_labels_apart() -> None:
         ("тест", "unnamed"),
         (".hidden", "hidden"),
         ("v1.2.3", "v1.2.3"),
+        ("build.-", "build"),
+        ("X-ray", "X-ray"),
+        ("X", "X"),
         ("", "unnamed"),
     ],
 )
@@ -92,6 +103,53 @@ def test_reserved_names_are_made_harmless() -> None:
     assert safe_component("con") == "con_"
     assert safe_component("NUL.zip") == "NUL_.zip"
     assert not is_reserved(safe_component("aux.tar.gz"))
+    assert is_reserved("con .txt")
+    assert not is_reserved("conX")
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", ". .", "a/b", "a\\b", "a\x1fb", "a\nb", "a\x7fb"])
+def test_what_is_no_component(name: str) -> None:
+    """What a disk would read as a separator, as nothing or as another folder is refused."""
+    with pytest.raises(UnsafePathError):
+        safe_component(name)
+
+
+def test_components_of_a_template_keep_their_words() -> None:
+    """Blanks inside stay; what Windows would drop from the end is dropped here already."""
+    assert safe_component("my logs") == "my logs"
+    assert safe_component("logs. .") == "logs"
+    assert safe_component("XX") == "XX"
+
+
+def test_shortened_names_keep_their_extension() -> None:
+    """Cut to bytes, not inside a character, with a digest of the whole and a short extension."""
+    assert shorten("x" * 20, 20) == "x" * 20
+    assert re.fullmatch(r"x{17}-[0-9a-f]{8}\.zip", shorten("x" * 40 + ".zip", 30))
+    assert re.fullmatch(r"[x.]{21}-[0-9a-f]{8}", shorten("x" * 20 + "." + "x" * 11, 30))
+    assert re.fullmatch(r"\.x{20}-[0-9a-f]{8}", shorten("." + "x" * 40, 30))
+    assert re.fullmatch("é{10}-[0-9a-f]{8}", shorten("é" * 20, 30))
+    assert shorten("x" * 40 + "1", 30) != shorten("x" * 40 + "2", 30)
+
+
+def test_what_the_server_left_out_is_none() -> None:
+    """A job without ref, stage or pipeline gets a path all the same."""
+    template = "{ref}/{stage}/{pipeline_id}/{status}/{job_id}"
+    bare = Job(id=8, status=JobStatus.SUCCESS, name="test")
+    assert render(template, JobRef(1, 8), bare) == "none/none/none/success/8"
+    assert render(template, JobRef(1, 8), job(ref="main", stage="build")) == "main/build/6/success/8"
+
+
+def test_long_paths_lose_from_their_longest_parts() -> None:
+    """A path that fits stays as it is; one that does not is cut where it is long, or refused."""
+    ref = JobRef(1, 8)
+    for template in ("x" * 180 + "/{job_id}", "x" * 118 + "/" + "y" * 119 + "/{job_id}"):
+        assert render(template, ref, job()) == template.format(job_id=8)
+    long = render("x" * 118 + "/" + "y" * 120 + "/{job_id}", ref, job()).split("/")
+    assert [len(part) for part in long] == [100, 100, 1]
+    longer = render("/".join(["x" * 90] * 3) + "/{job_id}", ref, job()).split("/")
+    assert [len(part) for part in longer] == [60, 60, 60, 1]
+    with pytest.raises(UnsafePathError, match="longer than 240 bytes"):
+        render("/".join(["x" * 20] * 12) + "/{job_id}", ref, job())
 
 
 def test_two_jobs_never_share_a_place() -> None:
@@ -111,6 +169,11 @@ def test_places_see_files_in_the_way_of_folders() -> None:
         places.claim("a/b", 2)
     assert places.claim("x/y", 3) == "x/y"
     assert places.claim("x", 4) == "x-4"
+    places.claim("p/q/r", 5)
+    assert places.claim("P/Q", 6) == "P/Q-6"
+    places.claim("s/t", 7)
+    with pytest.raises(UnsafePathError):
+        places.claim("s/t/u", 8)
 
 
 def test_places_keep_the_extraction_folder_free() -> None:
@@ -118,6 +181,10 @@ def test_places_keep_the_extraction_folder_free() -> None:
     places = Places()
     assert places.claim("a.zip", 1, extra=[folder_beside("a.zip")]) == "a.zip"
     assert places.claim("a", 2) == "a-2"
+    assert places.claim("a.zip", 3, extra=[folder_beside("a.zip")]) == "a-3.zip"
+    assert places.claim("a-3", 4) == "a-3-4"
+    assert places.claim("a.zip", 5) == "a-5.zip"
+    assert places.claim("a-5", 6) == "a-5", "nothing is kept free for who does not unpack"
 
 
 @given(
@@ -143,8 +210,23 @@ def test_paths_beside() -> None:
     assert folder_beside("a/b.zip") == "a/b"
     assert folder_beside("a/b") == "a/b.d"
     assert folder_beside("a/.zip") == "a/.zip.d"
+    assert folder_beside("a/B.ZIP") == "a/B"
+    assert folder_beside("a/logs.tar.gz") == "a/logs.tar.gz.d"
     assert with_id("a/b.zip", 7) == "a/b-7.zip"
     assert with_id("a/b", 7) == "a/b-7"
+    assert with_id("a/.b", 7) == "a/.b-7"
+
+
+def test_a_path_with_an_id_fits_too() -> None:
+    """Two jobs of one long path: the second has another one of no more bytes, which a lock can name."""
+    path = "x" * 100 + "/" + "y" * 135 + ".zip"
+    assert len(path) == 240
+    found = with_id(path, 7)
+    assert len(found) == 240
+    assert re.fullmatch(r"x{100}/y{126}-[0-9a-f]{8}\.zip", found)
+    assert found != with_id(path, 8)
+    entry = LockedFile(path=found, project=1, job_id=7, size=1, sha256="0" * 64)
+    assert load_lock(dump_lock([entry])) == (entry,)
 
 
 @given(st.text())
@@ -159,7 +241,61 @@ def test_accepted_members_are_plain(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a", "a/b", "d/", "ü/日本", "a b", "-x", ".git/config", "con-sole", "x.con"]
+    ("name", "says"),
+    [
+        ("", "an empty name"),
+        ("/", "an empty name"),
+        ("/a", "an absolute path"),
+        ("C:a", "a drive letter"),
+        ("a\\b", "a backslash"),
+        ("\ud800", "not valid Unicode"),
+        ("x" * 241, "longer than 240 bytes"),
+        ("é" * 121, "longer than 240 bytes"),
+        ("d/" * 33, "deeper than 32 folders"),
+        ("a//b", "an empty, . or .. part"),
+        ("a/../b", "an empty, . or .. part"),
+        ("ab:c/d", "a colon"),
+        ("a./b", "ends in a dot or blank"),
+        ("a/b ", "ends in a dot or blank"),
+        ("d/nul.txt", "a device name"),
+        ("a\x85b", r"control character U\+0085"),
+        ("a\u2028b", r"control character U\+2028"),
+        ("a\u2029b", r"control character U\+2029"),
+        ("a\u200fb", r"control character U\+200F"),
+    ],
+)
+def test_members_that_mislead_are_refused(name: str, says: str) -> None:
+    """The message names the rule."""
+    with pytest.raises(UnsafePathError, match=says):
+        check_member(name)
+
+
+def test_no_limit_lifts_that_of_one_name() -> None:
+    """Longer paths may be allowed, but no file system takes a part of more than 255 bytes."""
+    assert check_member("x" * 255, max_bytes=1000) == ("x" * 255,)
+    with pytest.raises(UnsafePathError, match="longer than 255"):
+        check_member("x" * 256, max_bytes=1000)
+    assert len(check_member("d/" * 40, max_depth=40)) == 40
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x" * 240,
+        "d/" * 32,
+        "X/aX",
+        "soft\u00adhyphen",
+        "a\u00a0b",
+        "a",
+        "a/b",
+        "d/",
+        "ü/日本",
+        "a b",
+        "-x",
+        ".git/config",
+        "con-sole",
+        "x.con",
+    ],
 )
 def test_ordinary_members_pass(name: str) -> None:
     """Names that people really use are accepted."""
@@ -183,6 +319,8 @@ def test_lock_round_trip() -> None:
         {"path": "con"},
         {"path": ".asyncjobs/manifest.sqlite3"},
         {"path": "x" * 250},
+        {"path": "/".join(["x" * 80] * 3)},
+        {"path": "a "},
         {"sha256": "xyz"},
         {"size": -1},
         {"job_id": 0},
@@ -199,6 +337,15 @@ def test_lock_refuses_what_cannot_be(change: dict[str, Any]) -> None:
     } | change
     with pytest.raises(ManifestError):
         load_lock(dump_lock([LockedFile(**facts)]))
+
+
+def test_lock_refuses_two_files_in_one_place() -> None:
+    """Two archives at one path would overwrite each other, on a disk without case as well."""
+    one = LockedFile(path="a/1.zip", project=1, job_id=1, size=5, sha256="0" * 64)
+    other = LockedFile(path="A/1.ZIP", project=1, job_id=2, size=5, sha256="1" * 64)
+    for pair in ([one, one], [one, other]):
+        with pytest.raises(ManifestError, match="twice"):
+            load_lock(dump_lock(pair))
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b'{"asyncjobs_lock":2,"files":[]}', b"[" * 100_000])
