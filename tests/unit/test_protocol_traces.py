@@ -60,6 +60,11 @@ def test_answers_without_a_log(status: int) -> None:
     assert why_no_log(status, "application/json", ranged=True) is None
 
 
+def test_a_log_needs_no_range() -> None:
+    """The whole of a log is an answer to any request for it."""
+    assert why_no_log(200, "text/plain", ranged=False) is None
+
+
 @pytest.mark.parametrize("status", [206, 416])
 def test_parts_nobody_asked_for(status: int) -> None:
     """Without a Range neither a part of a log nor a complaint about one is an answer."""
