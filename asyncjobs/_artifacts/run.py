@@ -143,6 +143,9 @@ class Run:
             assert row is not None
             assert on_disk is not None
             assert folder is not None
+            if self.options.fsync:
+                # A run that was killed after the file had its name has not forced the name down.
+                await folder.sync()
             row = attrs.evolve(row, complete=True, mtime_ns=on_disk.mtime_ns)
             await self.root.ledger.put(row)
         return action, row

@@ -44,6 +44,7 @@ class Root:
         self._lock = lock
         self._durable = durable
         self._ours = ours
+        self._forced: set[str] = set()
         self._swept: set[str] = set()
         self._sweeping = asyncio.Lock()
         self.path = path
@@ -66,10 +67,16 @@ class Root:
         if self._folder is None:
             raise DestinationError(f"the folder {str(self.path)!r} does not exist")
         folder = await self._folder.folder(".", create=False)
-        for part in parts:
+        for depth, part in enumerate(parts):
             below = None
             try:
                 below = await folder.folder(part, create=create, sync=self._durable)
+                if create and self._durable:
+                    await self._force(folder, "/".join(parts[:depth]))
+            except BaseException:
+                if below is not None:
+                    await below.close()
+                raise
             finally:
                 await folder.close()
             folder = below
@@ -79,6 +86,12 @@ class Root:
             await folder.close()
             raise
         return folder, name
+
+    async def _force(self, folder: Folder, path: str) -> None:
+        """Force the names in a folder down once: a run that was killed may have made some and not done so."""
+        if path not in self._forced:
+            await folder.sync()
+            self._forced.add(path)
 
     async def _sweep(self, folder: Folder, path: str) -> None:
         if not self._ours or path in self._swept:

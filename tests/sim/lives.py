@@ -145,8 +145,8 @@ class Reader:
                 assert ref.job_id not in self.ended, "a line after the end"
                 assert event.offset == len(self.logs[ref.job_id]), "a gap between two lines"
                 self.logs[ref.job_id] += event.raw
-            case TraceReset(ref=ref):
-                self.logs[ref.job_id] = self.logs[ref.job_id][: event.offset]
+            case TraceReset():
+                raise AssertionError(f"no log was ever rewritten: {event}")
             case JobFinished(ref=ref):
                 assert ref.job_id not in self.ended, "a job ended twice"
                 self.ended[ref.job_id], self.cursors[ref.job_id] = "finished", event.cursor
@@ -197,8 +197,8 @@ async def _finish_tails(client: Client, jobs: dict[int, FakeJob], reader: Reader
         known = reader.logs.get(job_id, b"")[: cursor.offset if cursor is not None else 0]
         async with client.follow_trace(JobRef("group/app", job_id), cursor=cursor) as trace:
             async for chunk in trace:
-                assert chunk.offset <= len(known)
-                known = known[: chunk.offset] + chunk.data
+                assert chunk.offset == len(known), "no log was ever rewritten"
+                known += chunk.data
         assert trace.job is not None
         assert known == job.trace, f"job {job_id} is not its log after going on"
 
@@ -225,8 +225,8 @@ async def follow(loop: SimLoop, seed: int, troubles: list[Trouble] | None = None
                         stream = client.follow_trace(ref, cursor=cursor or None, options=options)
                         async with stream as trace:
                             async for chunk in trace:
-                                assert chunk.offset <= len(known)
-                                known = known[: chunk.offset] + chunk.data
+                                assert chunk.offset == len(known), "no log was ever rewritten"
+                                known += chunk.data
                                 cursor = str(trace.cursor)
                         assert known == job.trace, "it ended before the log did"
                         break
@@ -379,5 +379,5 @@ LIVES: dict[str, Life] = {
     "sync": sync,
     "actions": actions,
 }
-SEEDS = int(os.environ.get("ASYNCJOBS_SEEDS", "25"))
+SEEDS = int(os.environ.get("ASYNCJOBS_SEEDS", "15"))
 """Seeds of each life in one run of the tests."""

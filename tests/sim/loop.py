@@ -132,8 +132,17 @@ def run(seed: int, life: Callable[[SimLoop], Coroutine[Any, Any, T]]) -> T:
         return result
     finally:
         asyncio.set_event_loop(None)
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.call_soon(loop.stop)
-        loop.run_forever()
+        _clear(loop)
         loop.close()
+
+
+def _clear(loop: SimLoop) -> None:
+    """End what a failed life left, so that it does not end in the middle of the next one."""
+    for _ in range(20):
+        left = asyncio.all_tasks(loop)
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        loop.call_later(600.0, loop.stop)
+        loop.run_forever()

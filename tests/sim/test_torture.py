@@ -20,7 +20,7 @@ from asyncjobs._storage import Part, parts, roots
 from asyncjobs.testing import FakeGitLab
 from tests.sim.disk import Fault, FaultKind, SimDisk, SimFolder
 from tests.sim.platter import Directory
-from tests.sim.world import DEST, GATHER_BYTES, SEEDS, TORTURE, World, add, give, trouble
+from tests.sim.world import DEST, GATHER_BYTES, SEEDS, TORTURE, World, add, disturbed, give, trouble
 
 OPTIONS = SyncOptions(prune=True)
 
@@ -77,6 +77,22 @@ async def test_trouble_among_several_downloads(world: World, kind: FaultKind) ->
     every = 1 if TORTURE else 8
     fired = [await trouble(world, kind, seed, every=every) for seed in range(1, 4)]
     assert min(fired) > 100 // every
+
+
+async def test_the_power_goes_after_the_run_that_followed_a_kill(world: World) -> None:
+    """A run that ended well is on the platter, with all that a killed one had begun and never forced down."""
+    for at in range(1, 400):
+        fault = Fault("kill", at)
+        disk = await disturbed(world, fault, concurrency=1)
+        if not fault.fired:
+            break
+        disk = disk.reboot(disk.record_folder(DEST))
+        assert (await world.sync(disk)).ok
+        disk.arm(Fault("power", len(disk.calls), seed=at))
+        after = disk.reboot(disk.record_folder(DEST))
+        world.check_truth(after)
+        assert not world.missing_bytes(after), fault
+    assert at > 100
 
 
 @pytest.mark.parametrize("kind", ["power", "kill", "error", "cancel"])
