@@ -18,10 +18,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 # Query names whose values say nothing secret; every other value is masked when a URL is printed.
 _PRINTABLE_QUERY = frozenset(
     {
-        "byte_limit", "byte_offset", "created_after", "created_before", "file_type", "id_after", "id_before",
-        "include_retried", "include_subgroups", "job", "name", "order_by", "page", "pagination", "path",
-        "per_page", "recursive", "ref", "scope", "scope[]", "sha", "simple", "sort", "source", "status",
-        "updated_after", "updated_before", "with_shared",
+        "byte_limit", "byte_offset", "created_after", "created_before", "file_type", "force", "id_after",
+        "id_before", "include_retried", "include_subgroups", "job", "name", "order_by", "page", "pagination",
+        "path", "per_page", "recursive", "ref", "scope", "scope[]", "sha", "simple", "sort", "source", "status",
+        "updated_after", "updated_before", "with_shared", "yaml_errors",
     }
 )  # fmt: skip
 

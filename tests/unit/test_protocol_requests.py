@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 import msgspec
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from asyncjobs._models import JobStatus
 from asyncjobs._models.calls import EndpointClass, Kind
 from asyncjobs._protocol import requests as r
+from asyncjobs._protocol.urls import safe_url
 
 KEYSET = "per_page=100&pagination=keyset&order_by=id&sort=desc"
 
@@ -155,6 +156,13 @@ def test_every_endpoint(request_: r.Request, line: str, endpoint: EndpointClass,
     assert f"{request_.method} {request_.path}" + (f"?{query}" if query else "") == line
     assert (request_.endpoint, request_.kind) == (endpoint, kind)
     assert request_.body is None
+
+
+@pytest.mark.parametrize("request_", [row[0] for row in GOLDEN], ids=[row[1] for row in GOLDEN])
+def test_what_we_ask_for_can_be_shown(request_: r.Request) -> None:
+    """In an error or a log our own query stands in words; an `id` might be one that a store gave in secret."""
+    query = urlencode([pair for pair in request_.query if pair[0] != "id"])
+    assert "..." not in safe_url(f"https://gitlab.example.com{request_.path}?{query}")
 
 
 def test_every_call_is_in_the_table() -> None:

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncjobs._errors import ConfigurationError
-from asyncjobs._protocol.urls import Origin, parse_api_root, parse_origin, printable, safe_url, segment
+from asyncjobs._protocol.urls import (
+    Origin,
+    own_address,
+    parse_api_root,
+    parse_origin,
+    printable,
+    safe_url,
+    segment,
+)
 
 CANARY = "CANARY0123456789"
 
@@ -108,6 +116,11 @@ def test_origin_text() -> None:
         ("https://a/b?glpat-secret", "https://a/b?..."),
         ("https://a/b?page=1;private_token=x", "https://a/b?page=..."),
         ("https://a/b?page=1%26private_token%3Dx", "https://a/b?page=..."),
+        ("https://a/b?page=1%26glpat-x", "https://a/b?page=..."),
+        ("https://a/b?page=1%3Bglpat-x", "https://a/b?page=..."),
+        ("https://a/b?page=glpat=x", "https://a/b?page=..."),
+        ("https:///b?page=1", "(not a URL)"),
+        ("?page=1", "?page=1"),
         ("https://a/\x1b[2J", "https://a/ [2J"),
         ("/relative?job=a", "/relative?job=a"),
         ("user:password@host", "(not a URL)"),
@@ -171,6 +184,56 @@ def test_printable_drops_what_drives_a_terminal(text: str) -> None:
     assert not set("\x1b\r\n\u202e\x9b\x00\u2028") & set(printable(text))
 
 
+def test_printable_cuts_no_more_than_it_must() -> None:
+    """What fits is whole once it is clean; what does not ends in three dots within the limit."""
+    assert printable("a\tb", limit=3) == "a b"
+    assert printable("abcd", limit=4) == "abcd"
+    assert printable("abcde", limit=4) == "a..."
+    assert printable("a" * 9 + "\t" * 9, limit=9) == "a" * 9
+
+
+@pytest.mark.parametrize(
+    ("root", "address", "own"),
+    [
+        ("https://a", "https://a/g/p/-/jobs/8", "https://a/g/p/-/jobs/8"),
+        ("https://a", " https://A:443/g/p?x=1#L5 ", "https://A:443/g/p"),
+        ("https://a/gitlab", "https://a/gitlab/g/p", "https://a/g/p"),
+        ("https://a/gitlab", "https://a/gitlab", "https://a"),
+        ("https://a/gitlab", "https://a/gitlab/gitlab/p", "https://a/gitlab/p"),
+    ],
+)
+def test_addresses_of_this_installation(root: str, address: str, own: str) -> None:
+    """The path of an address names a target once the relative root is off it."""
+    assert own_address(parse_api_root(root), address) == own
+
+
+@pytest.mark.parametrize(
+    ("root", "address"),
+    [
+        ("https://a", "https://b/g/p"),
+        ("https://a", "http://a/g/p"),
+        ("https://a", "https://a:8443/g/p"),
+        ("https://a", "ftp://a/g/p"),
+        ("https://a", "https://a@evil.example/g/p"),
+        ("https://a/gitlab", "https://a/g/p"),
+        ("https://a/gitlab", "https://a/gitlab2/g/p"),
+    ],
+)
+def test_addresses_of_others(root: str, address: str) -> None:
+    """An address of another host, scheme, port or relative root names nothing here."""
+    with pytest.raises(ValueError, match="not an address of https://a"):
+        own_address(parse_api_root(root), address)
+
+
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [(1, "1"), ("7", "7"), ("g/a", "g%2Fa"), ("a..b", "a..b"), ("ü?#%", "%C3%BC%3F%23%25"), ("~a", "~a")],
+)
+def test_a_name_is_one_segment(value: int | str, encoded: str) -> None:
+    """Whatever a project or ref is called, it stays between two slashes of the path."""
+    assert segment(value, what="project") == encoded
+
+
 @pytest.mark.parametrize(
     ("value", "error"),
     [
@@ -180,6 +243,11 @@ def test_printable_drops_what_drives_a_terminal(text: str) -> None:
         (0, ValueError),
         (-1, ValueError),
         ("", ValueError),
+        (".", ValueError),
+        ("..", ValueError),
+        ("g/../a", ValueError),
+        ("g//a", ValueError),
+        ("/g", ValueError),
     ],
 )
 def test_what_names_nothing_is_refused(value: object, error: type[Exception]) -> None:
