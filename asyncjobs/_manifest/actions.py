@@ -34,8 +34,6 @@ class Action(StrEnum):
     """The file is whole and only its row is unfinished, as after a crash between rename and record."""
     KEEP = "keep"
     """Nothing to do."""
-    SKIP = "skip"
-    """There is nothing to have; the reason says why."""
 
 
 @attrs.frozen

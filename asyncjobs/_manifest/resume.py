@@ -201,7 +201,7 @@ def _part(held: Held, headers: Mapping[str, str]) -> Decision:
     body_bytes = window.last - window.first + 1
     if (length := _length(headers)) is not None and length != body_bytes:
         return Decision(again, "Content-Length contradicts Content-Range")
-    if not _same_object(held.validator or "", headers):
+    if held.validator is None or not _same_object(held.validator, headers):
         return Decision(again, "206 is of another version of the file")
     return Decision(Resume.APPEND, "the rest of the same file", window.total)
 

@@ -56,7 +56,8 @@ def test_actions(
 
 
 def test_row_of_another_job_counts_for_nothing() -> None:
-    """A path that another job had before is downloaded anew."""
+    """A path that another job had before is downloaded anew; only what is asked for is hashed."""
+    assert choose_action(job_id=1, size=100, remembered=ROW, on_disk=OnDisk(100, 5)) is Action.KEEP
     assert choose_action(job_id=2, size=100, remembered=ROW, on_disk=OnDisk(100, 5)) is Action.DOWNLOAD
 
 
@@ -113,6 +114,8 @@ def test_other_file_types_are_found_among_the_artifacts() -> None:
     found = job(artifacts=(JobArtifact(file_type="junit", size=7, file_format="gzip"),))
     assert missing_reason(found, now=NOW, file_type="junit") is None
     assert remote_size(found, "junit") == 7
+    assert remote_size(found) is None
+    assert remote_size(job(artifacts_file=ArtifactsFile(filename="a.zip", size=50))) == 50
     assert missing_reason(found, now=NOW, file_type="dotenv") == "none"
     assert lost_reason(found, now=NOW, file_type="junit") == "lost"
     assert lost_reason(found, now=NOW, file_type="dotenv") == "none"

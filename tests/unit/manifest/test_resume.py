@@ -46,6 +46,13 @@ ROWS = [
         {"content-range": "bytes 400-999/1000", "last-modified": STAMP},
         Resume.APPEND,
     ),
+    (
+        "206 right, its length said aloud",
+        PART,
+        206,
+        {"content-range": "bytes 400-999/1000", "etag": TAG, "content-length": "600"},
+        Resume.APPEND,
+    ),
     ("206 in part", PART, 206, {"content-range": "bytes 400-699/1000", "etag": TAG}, Resume.APPEND),
     ("206 starts early", PART, 206, {"content-range": "bytes 0-999/1000", "etag": TAG}, Resume.ASK_AGAIN),
     ("206 starts late", PART, 206, {"content-range": "bytes 401-999/1000", "etag": TAG}, Resume.ASK_AGAIN),
@@ -56,6 +63,29 @@ ROWS = [
         {"content-range": "bytes 400-998/999", "etag": TAG},
         Resume.ASK_AGAIN,
     ),
+    (
+        "206 of another total than before",
+        BLIND,
+        206,
+        {"content-range": "bytes 400-998/999", "etag": TAG},
+        Resume.ASK_AGAIN,
+    ),
+    (
+        "206 of another total than the record",
+        Held(length=450, start=400, validator=TAG, expected=1000),
+        206,
+        {"content-range": "bytes 400-998/999", "etag": TAG},
+        Resume.ASK_AGAIN,
+    ),
+    (
+        "206 where nothing was to vouch for it",
+        Held(length=450, start=400, total=1000),
+        206,
+        {"content-range": "bytes 400-999/1000"},
+        Resume.ASK_AGAIN,
+    ),
+    ("206 to the whole", Held(length=450), 206, {"content-range": "bytes 0-9/10"}, Resume.ASK_AGAIN),
+    ("416 to the whole", Held(length=450), 416, {"content-range": "bytes */10"}, Resume.ASK_AGAIN),
     ("206 of unknown total", PART, 206, {"content-range": "bytes 400-999/*", "etag": TAG}, Resume.ASK_AGAIN),
     ("206 without a range", PART, 206, {"etag": TAG}, Resume.ASK_AGAIN),
     ("206 with a broken range", PART, 206, {"content-range": "400-999", "etag": TAG}, Resume.ASK_AGAIN),
@@ -102,6 +132,13 @@ ROWS = [
         PART,
         206,
         {"content-type": "multipart/byteranges; boundary=x"},
+        Resume.ASK_AGAIN,
+    ),
+    (
+        "206 in several parts, with a range",
+        PART,
+        206,
+        {"content-type": "Multipart/byteranges", "content-range": "bytes 400-999/1000", "etag": TAG},
         Resume.ASK_AGAIN,
     ),
     ("200 to a range", PART, 200, {"content-length": "1000", "etag": TAG}, Resume.REWRITE),
@@ -178,6 +215,21 @@ def test_append_announces_the_total() -> None:
     """The decision carries the length of the whole, so a short body is noticed."""
     decision = decide(PART, 206, {"content-range": "bytes 400-699/1000", "etag": TAG})
     assert decision.total == 1000
+
+
+@pytest.mark.parametrize(
+    ("held", "headers", "total"),
+    [
+        (Held(), {}, None),
+        (Held(), {"content-length": "5"}, 5),
+        (FRESH, {}, 1000),
+        (Held(length=5, expected=1000), {"content-length": "1000"}, 1000),
+        (Held(length=5), {"content-length": "7"}, 7),
+    ],
+)
+def test_the_whole_announces_its_length(held: Held, headers: dict[str, str], total: int | None) -> None:
+    """By its own header, else by the job record: a body that ends early is noticed either way."""
+    assert decide(held, 200, headers).total == total
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40), st.lists(st.integers(0, 80), max_size=8))
