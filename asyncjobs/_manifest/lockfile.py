@@ -79,7 +79,7 @@ def _check(entry: LockedFile) -> None:
         parts = [safe_component(part) for part in entry.path.split("/")]
     except UnsafePathError as error:
         raise ManifestError(f"the lock file has an unsafe path: {error}") from None
-    if any(part == ".." for part in entry.path.split("/")) or "/".join(parts) != entry.path:
+    if "/".join(parts) != entry.path:
         raise ManifestError(f"the lock file has an unsafe path: {entry.path!r}")
     if len(entry.path.encode()) > MAX_PATH_BYTES:
         raise ManifestError(f"the lock file has a path that is too long: {entry.path[:120]!r}")

@@ -23,7 +23,8 @@ def why_no_member(headers: Mapping[str, str], *, from_api: bool) -> str | None:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if disposition == "attachment" or (not from_api and kind not in _PAGES):
         return None
-    return f"not the file, which GitLab sends as an attachment, but {kind or 'something without a type'}"
+    what = repr(kind[:60]) if kind else "something without a type"
+    return f"not the file, which GitLab sends as an attachment, but {what}"
 
 
 def is_shadowed(member: str) -> bool:

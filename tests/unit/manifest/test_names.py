@@ -308,12 +308,43 @@ def test_lock_round_trip() -> None:
     two = LockedFile(path="b/2.zip", project=7, job_id=2, size=6, sha256="1" * 64)
     assert dump_lock([two, one]) == dump_lock([one, two])
     assert load_lock(dump_lock([two, one])) == (one, two)
+    empty = LockedFile(path="x" * 120 + "/" + "y" * 119, project=1, job_id=1, size=0, sha256="f" * 64)
+    assert load_lock(dump_lock([empty])) == (empty,)
+
+
+def test_lock_is_made_for_a_diff() -> None:
+    """One fact on a line and a newline at the end; what an older release left out has its default."""
+    one = LockedFile(path="a/1.zip", project="group/app", job_id=1, size=5, sha256="0" * 64)
+    text = f"""{{
+  "asyncjobs_lock": 1,
+  "files": [
+    {{
+      "path": "a/1.zip",
+      "project": "group/app",
+      "job_id": 1,
+      "size": 5,
+      "sha256": "{"0" * 64}",
+      "file_type": "archive"
+    }}
+  ]
+}}
+"""
+    assert dump_lock([one]).decode() == text
+    assert load_lock(
+        text.replace(
+            ''',
+      "file_type": "archive"''',
+            "",
+        ).encode()
+    ) == (one,)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"path": "../x"},
+        {"path": ".."},
+        {"path": "a/../x"},
         {"path": "/x"},
         {"path": "a//x"},
         {"path": "con"},
@@ -364,3 +395,5 @@ def test_prune_only_after_a_complete_run() -> None:
     assert plan_prune(recorded, ["a"], complete=True, max_delete=1).paths == ()
     assert plan_prune(recorded, ["a"], complete=True, max_delete=1).refused
     assert plan_prune(recorded, ["a", "b", "c", "d"], complete=True, max_delete=0).refused is None
+    assert plan_prune(recorded, ["a", "b", "c"], complete=False, max_delete=0).refused is None
+    assert "2 files kept" in (plan_prune(recorded, ["a"], complete=False, max_delete=None).refused or "")

@@ -24,12 +24,23 @@ HTML = "text/html; charset=utf-8"
         ({"content-type": "application/octet-stream"}, False, True),
         ({}, False, True),
         ({"content-type": "Text/HTML"}, False, False),
+        ({"content-type": HTML}, False, False),
         ({"content-type": "application/xhtml+xml", "content-disposition": "inline"}, False, False),
     ],
 )
 def test_only_an_attachment_is_the_file(headers: dict[str, str], from_api: bool, good: bool) -> None:
     """The API names the file it sends; of another origin only a page is certainly not the file."""
     assert (why_no_member(headers, from_api=from_api) is None) == good
+
+
+def test_what_came_instead_is_named_safely() -> None:
+    """By its type, which cannot drive a terminal or flood it, or by the lack of one."""
+    assert "'text/html'" in (why_no_member({"content-type": HTML}, from_api=True) or "")
+    assert "without a type" in (why_no_member({}, from_api=True) or "")
+    odd = why_no_member({"content-type": "x/\x1b[31m" + "y" * 500}, from_api=True)
+    assert odd is not None
+    assert odd.isprintable()
+    assert len(odd) < 150
 
 
 @pytest.mark.parametrize(
