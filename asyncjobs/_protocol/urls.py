@@ -20,8 +20,8 @@ _PRINTABLE_QUERY = frozenset(
     {
         "byte_limit", "byte_offset", "created_after", "created_before", "file_type", "force", "id_after",
         "id_before", "include_retried", "include_subgroups", "job", "name", "order_by", "page", "pagination",
-        "path", "per_page", "recursive", "ref", "scope", "scope[]", "sha", "simple", "sort", "source", "status",
-        "updated_after", "updated_before", "with_shared", "yaml_errors",
+        "path", "per_page", "recursive", "ref", "scope", "scope[]", "sha", "simple", "sort", "source",
+        "status", "updated_after", "updated_before", "with_shared", "yaml_errors",
     }
 )  # fmt: skip
 

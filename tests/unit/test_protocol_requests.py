@@ -160,7 +160,7 @@ def test_every_endpoint(request_: r.Request, line: str, endpoint: EndpointClass,
 
 @pytest.mark.parametrize("request_", [row[0] for row in GOLDEN], ids=[row[1] for row in GOLDEN])
 def test_what_we_ask_for_can_be_shown(request_: r.Request) -> None:
-    """In an error or a log our own query stands in words; an `id` might be one that a store gave in secret."""
+    """In an error or a log our own query stands in words; an `id` might be the secret one of a store."""
     query = urlencode([pair for pair in request_.query if pair[0] != "id"])
     assert "..." not in safe_url(f"https://gitlab.example.com{request_.path}?{query}")
 
