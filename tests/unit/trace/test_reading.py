@@ -187,6 +187,22 @@ def test_doubt_needs_time_and_repetition(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_third_contradiction_is_believed_after_ten_seconds(kind: str) -> None:
+    """Then the whole log is compared; until then nothing is in doubt but the last answers."""
+    server, reader = Server(kind, lines(1000)), TraceReader()
+    assert not reader.in_doubt
+    drain(reader, server)
+    assert not reader.in_doubt
+    server.log = b""
+    for now, checks in ((100.0, False), (105.0, False), (109.9, False), (110.0, True)):
+        read(reader, server, now=now)
+        assert (reader.in_doubt, reader.wants_check) == (True, checks)
+    server.log = lines(1000)
+    assert read(reader, server, now=111.0)[2] is None
+    assert not reader.in_doubt
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_vanished_log_is_a_reset(kind: str) -> None:
     """A log that stays empty was erased; what comes later is delivered from its beginning."""
     server, reader = Server(kind, lines(1000)), TraceReader()
