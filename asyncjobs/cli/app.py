@@ -111,9 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _usage(error: click.ClickException) -> str:
     """What click found wrong with the command line, in one line like every other error."""
-    said = plain(error.format_message())
+    said = plain(error.format_message()).removesuffix(".")
     place = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "asyncjobs"
-    return f"{said[:1].lower()}{said[1:]}{'' if said.endswith(('.', '?', ')')) else ';'} see `{place} --help`"
+    return f"{said[:1].lower()}{said[1:]}{' See' if said.endswith(('?', ')')) else '; see'} `{place} --help`"
 
 
 def _complete_streams() -> None:

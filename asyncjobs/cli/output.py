@@ -34,6 +34,9 @@ _LOOK_SECONDS = 0.5
 _STEP = 500
 """Pieces of a page rendered before the event loop has its turn: some milliseconds."""
 
+PATIENCE_SECONDS = 1.0
+"""After this long without an answer a person wants to know that something is going on."""
+
 PLAIN_WIDTH = 120
 """Columns of tables that nobody looks at in a terminal: steady, so that two runs can be compared."""
 
@@ -129,6 +132,13 @@ class Output:
             # A write that did not have to wait did not let anybody else run: a signal, for one.
             await asyncio.sleep(0)
 
+    async def row(self, line: str, page: RenderableType) -> None:
+        """The *line* into a pipe or file, the *page* on a terminal."""
+        if self.is_terminal:
+            await self.show(page)
+        else:
+            await self.write(line.encode())
+
     def _write_now(self, data: bytes) -> None:
         with _naming_stdout():
             self._binary.write(data)
@@ -185,6 +195,20 @@ class News:
         """One line of news; silent with `--quiet`."""
         if not self.quiet:
             self.console.print(text, style=style or None, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Show *text* on a terminal while the block takes longer than `PATIENCE_SECONDS`; then it is gone."""
+        if self.quiet or not self.console.is_interactive:
+            yield
+            return
+        sign = self.console.status(text)
+        timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, sign.start)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            sign.stop()
 
     def write(self, text: str) -> None:
         """One line that brings its own colours, as it is."""

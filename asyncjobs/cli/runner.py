@@ -14,7 +14,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from asyncjobs.cli.codes import ExitCode, exit_code, explain, leaves
-from asyncjobs.cli.output import News, abandon_stdout
+from asyncjobs.cli.output import PATIENCE_SECONDS, News, abandon_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5.0
 """How long tidying up may take after the first signal."""
-
-PATIENCE_SECONDS = 1.0
-"""After this long without an end, whoever pressed a key is told that something is going on."""
 
 _SHOW_CURSOR = b"\x1b[?25h"
 

@@ -118,6 +118,13 @@ def _cells(ref: asyncjobs.JobRef, job: asyncjobs.Job, now: datetime) -> dict[str
     }
 
 
+def job_words(status: str, ref: object, more: str) -> Text:
+    """What became of one job, as a line for a person."""
+    return Text.assemble(
+        (f"{plain(status):<9}", STATUS_STYLES.get(status, "")), f" {ref}  ", (plain(more), "bold")
+    )
+
+
 def job_line(ref: asyncjobs.JobRef, job: asyncjobs.JobBasic) -> str:
     """One job as tab-separated fields (`COLUMNS`), newline included; empty where GitLab says nothing."""
     fields = (

@@ -28,7 +28,7 @@ from asyncjobs.cli.framework import (
     json_option,
     targets_argument,
 )
-from asyncjobs.cli.tables import job_line
+from asyncjobs.cli.tables import job_line, job_words
 from asyncjobs.cli.targets import Filters, Selection, select_jobs
 from asyncjobs.cli.text import count, plain
 
@@ -164,7 +164,9 @@ async def act(
                 if wish.as_json:
                     await session.record(records.job(new, changed))
                 else:
-                    await session.out.write(job_line(new, changed).encode())
+                    await session.out.row(
+                        job_line(new, changed), job_words(changed.status, new, changed.name)
+                    )
         finally:
             for task in tasks:
                 task.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shlex
 import tempfile
 from datetime import datetime
@@ -227,8 +228,11 @@ def _lock_to_write(ctx: click.Context, param: click.Parameter, value: BinaryIO |
     """Opened when the sync is done, so that an old lock stays until then; a bad name is found now."""
     if value is not None and value.name != "-":
         path = Path(value.name)
-        if not path.name or path.is_dir() or not path.absolute().parent.is_dir():
+        folder = path.absolute().parent
+        if not path.name or path.is_dir() or not folder.is_dir():
             raise click.BadParameter(f"{value.name!r} is no file, or its folder is not there", ctx, param)
+        if not os.access(path if path.exists() else folder, os.W_OK):
+            raise click.BadParameter(f"{value.name!r} may not be written", ctx, param)
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 
 import click
@@ -65,14 +66,20 @@ async def jobs(
     async with session.client() as client:
         asked = session.targets(targets, client)
         once = Once(len(asked))
-        async with client.stream_jobs(
-            asked,
-            scope=filters.scope or None,
-            ref=filters.ref,
-            name=filters.name,
-            updated_after=since,
-            on_error="collect",
-        ) as stream:
+        sign = contextlib.AsyncExitStack()
+        if as_table:
+            sign.enter_context(session.news.waiting("listing jobs"))
+        async with (
+            sign,
+            client.stream_jobs(
+                asked,
+                scope=filters.scope or None,
+                ref=filters.ref,
+                name=filters.name,
+                updated_after=since,
+                on_error="collect",
+            ) as stream,
+        ):
             async for job_ref, job in stream:
                 if not once.is_new(job_ref):
                     continue
@@ -83,6 +90,7 @@ async def jobs(
                 if as_table:
                     shown.append((job_ref, job))
                     if len(shown) == PAGE:
+                        await sign.aclose()
                         await _show_table(session, shown)
                         shown.clear()
                 elif as_json:

@@ -67,7 +67,9 @@ async def fake_server(
         asyncjobs fake-server --port 8929 > fake.env &
         . ./fake.env; asyncjobs jobs groups/shop
     """
-    from asyncjobs.testing import serve  # noqa: PLC0415 - no other command needs a web server
+    # No other command needs a web server.
+    from asyncjobs.testing import serve  # noqa: PLC0415
+    from asyncjobs.testing.worlds import GROUP  # noqa: PLC0415
 
     quiet_server_log(session.settings)
     async with contextlib.AsyncExitStack() as stack:
@@ -85,5 +87,9 @@ async def fake_server(
             lines = "".join(f"export {key}={value}\n" for key, value in values.items())
             await session.out.write(lines.encode())
         session.news.say(f"a fake GitLab {generation} is at {gitlab.url} until Ctrl-C", style="bold")
+        session.news.say(
+            f"look at it with `asyncjobs jobs groups/{GROUP}`; what runs is over in a quarter of a minute,"
+            f" and `asyncjobs retry groups/{GROUP} --yes` starts more"
+        )
         await asyncio.Event().wait()
     return ExitCode.OK

@@ -14,6 +14,7 @@ from asyncjobs.cli import records
 from asyncjobs.cli.codes import ExitCode, NothingMatched, UsageError, exit_code_of_many, explain
 from asyncjobs.cli.framework import Session, command, json_option, targets_argument
 from asyncjobs.cli.params import INTERVAL, SPAN
+from asyncjobs.cli.tables import job_words
 from asyncjobs.cli.text import duration, plain
 
 SLOWEST_LOOK = 15.0
@@ -181,5 +182,5 @@ async def _tell(session: Session, result: Result, *, as_json: bool) -> None:
     if as_json:
         await session.record(records.job(result.ref, result.value))
         return
-    line = f"{plain(result.value.status)}\t{result.ref}\t{duration(result.value.duration)}\n"
-    await session.out.write(line.encode())
+    status, took = result.value.status, duration(result.value.duration)
+    await session.out.row(f"{plain(status)}\t{result.ref}\t{took}\n", job_words(status, result.ref, took))

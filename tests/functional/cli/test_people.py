@@ -176,6 +176,15 @@ def test_what_an_action_cannot_do_is_said(asyncjobs_command: Command, shop: Fake
     assert done.err.endswith("; only manual and delayed jobs can be played: see `asyncjobs show`\n")
 
 
+def test_results_on_a_terminal_are_words(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """Where a pipe gets fields, a person gets a line to read."""
+    build = target_of(shop, "build")
+    done = asyncjobs_command("keep", build, terminal=True, NO_COLOR="1", TERM="dumb")
+    assert done.lines == [f"success   {build}  build"]
+    done = asyncjobs_command("wait", build, terminal=True, NO_COLOR="1", TERM="dumb")
+    assert done.lines == [f"success   {build}  1m00s"]
+
+
 def test_an_empty_log_is_explained(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     """Where there is no log to print, one line beside the data says why."""
     test = target_of(shop, "test")

@@ -153,6 +153,17 @@ def test_a_full_standard_output(asyncjobs_command: Command, shop: FakeGitLab) ->
         assert (done.code, done.err) == (5, "asyncjobs: standard output: No space left on device\n")
 
 
+def test_a_lock_that_may_not_be_written_is_said_first(
+    asyncjobs_command: Command, shop: FakeGitLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for a long sync to be told that its lock has no place."""
+    monkeypatch.setattr(os, "access", lambda *_: False)  # whoever runs this may be root
+    done = asyncjobs_command("sync", "shop/web", "out", "--write-lock", "artifacts.lock")
+    assert done.code == 2
+    assert "'artifacts.lock' may not be written" in done.err
+    assert len(shop.requests) == 0
+
+
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 def test_a_lock_that_cannot_be_written(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     """The archives are there, and the line says which file is not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 
 import pytest
@@ -61,6 +62,22 @@ def test_quiet_news_are_errors_only() -> None:
     news.warn("careful")
     news.error("broken")
     assert stream.getvalue() == "asyncjobs: careful\nasyncjobs: broken\n"
+
+
+@pytest.mark.parametrize(("seconds", "seen"), [(0.5, False), (1.5, True)])
+async def test_a_long_wait_is_shown_to_a_person(
+    seconds: float, seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes longer than a second is said on a terminal; pipes and --quiet hear nothing of it."""
+    monkeypatch.setenv("TERM", "xterm")
+    for stream, quiet, shown in (
+        (Terminal(), False, seen),
+        (Terminal(), True, False),
+        (io.StringIO(), False, False),
+    ):
+        with News(no_color=True, quiet=quiet, stream=stream).waiting("listing jobs"):
+            await asyncio.sleep(seconds)
+        assert ("listing jobs" in stream.getvalue()) is shown
 
 
 def test_an_error_is_one_line_however_long() -> None:
