@@ -117,8 +117,6 @@ class LineParser:
 
     def feed(self, data: bytes) -> list[TraceLine]:
         """Take the next bytes and give the lines that are complete with them."""
-        if not data:
-            return []
         last = data.rfind(b"\n") + 1
         if not last:
             self._rest += data
@@ -145,9 +143,6 @@ class LineParser:
             self._entry(whole, out)
         for key in list(self._open):
             self._close(key, out)
-        if self._held:
-            # Only possible when every line that owned these bytes has come out: never lose them.
-            self._emit("", None, None, self._number, out)
         return out
 
     def _lines(self, whole: bytes, out: list[TraceLine]) -> None:
@@ -281,7 +276,7 @@ class LineParser:
         stream: str | None,
         number: int,
         out: list[TraceLine],
-        section: str | None = None,
+        section: str | None,
     ) -> None:
         held = self._held
         raw = held[0] if len(held) == 1 else b"".join(held)

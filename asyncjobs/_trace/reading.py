@@ -67,7 +67,7 @@ class TraceReader:
     @property
     def in_doubt(self) -> bool:
         """The last answers contradicted what was delivered."""
-        return self._doubts > 0 or self._known.recheck is not None
+        return self._doubts > 0
 
     @property
     def wants_check(self) -> bool:

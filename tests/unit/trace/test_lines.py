@@ -225,6 +225,75 @@ def test_long_lines_come_in_parts_with_one_number() -> None:
     assert [line.number for line in lines] == [1] * (len(lines) - 1) + [2]
 
 
+def test_long_timestamped_lines_keep_their_stamp_in_the_first_part() -> None:
+    """The first part has time and stream of its header; the next ones are text, and nothing is lost."""
+    data = (entry("x" * 200, 7) + entry("y", 8)).encode()
+    lines = same_however_fed(data, max_line=64)
+    assert "".join(line.text for line in lines) == "x" * 200 + "y"
+    assert max(len(line.raw) for line in lines) <= 64
+    assert [line.number for line in lines] == [1] * (len(lines) - 1) + [2]
+    first, *others = lines
+    assert (first.timestamp and first.timestamp.microsecond, first.stream) == (7, "stdout")
+    assert {(line.timestamp, line.stream) for line in others[:-1]} == {(None, None)}
+
+
+@pytest.mark.parametrize("data", [b"\x80" * 100, "é".encode() * 50, "€".encode() * 33, "😀".encode() * 25])
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 10])
+def test_no_limit_is_too_small_and_no_byte_too_odd(data: bytes, limit: int) -> None:
+    """Characters are cut only where they do not fit at all, and what is no text is cut anywhere."""
+    lines = same_however_fed(data + b"\n", max_line=limit)
+    assert max(len(line.raw) for line in lines) <= limit
+    if limit > 4 and data[0] != 0x80:
+        assert "".join(line.text for line in lines) == data.decode()
+
+
+def test_impossible_stamps_are_no_time() -> None:
+    """A header whose digits are no date is a header all the same."""
+    (line,) = same_however_fed(b"2024-13-41T12:00:00.000000Z 01O text\n")
+    assert (line.text, line.stream, line.timestamp) == ("text", "stdout", None)
+
+
+def test_no_more_than_a_line_is_kept_back() -> None:
+    """Parts of a long line come out with the bytes that bring them, be they a line's first or its last."""
+    parser = LineParser(max_line=10)
+    for data in (b"a\n" + b"x" * 100, b"x" * 100, b"", b"x\n" + b"y" * 11):
+        parser.feed(data)
+        assert parser.pending_bytes <= 10
+
+
+def test_text_on_both_sides_of_a_marker_is_one_line() -> None:
+    """A marker leaves no trace in the text; the line is of the section that was entered."""
+    (line,) = same_however_fed(f"a section_start:1:s{MARK}b\n".encode())
+    assert (line.text, line.section) == ("a b", "s")
+
+
+@pytest.mark.parametrize(
+    ("entries", "numbers"),
+    [
+        ([entry("a"), entry("b"), "no header\n", entry("c")], [1, 2, 3, 4]),
+        ([entry("a\r"), entry("b", flag="+"), entry("c")], [1, 2]),
+        ([entry("a", flag="+"), entry("b", flag="+"), entry("c")], [1, 2, 3]),
+        ([entry("a\r", flag="+"), entry("b", flag="+"), entry("c")], [1, 2]),
+        ([entry("a\r"), entry("x", stream="00"), entry("b", flag="+"), entry("c")], [2, 1, 3]),
+        ([entry("a\r"), entry("b\r"), entry("c")], [1, 2, 3]),
+    ],
+)
+def test_lines_of_timestamped_traces_are_numbered(entries: list[str], numbers: list[int]) -> None:
+    """A line has the number of the place where it began, however many entries it goes on for."""
+    assert [line.number for line in same_however_fed("".join(entries).encode())] == numbers
+
+
+def test_where_a_parser_stands() -> None:
+    """Position and number go on from where they were told to begin, by what has come out."""
+    parser = LineParser(offset=100, number=7)
+    assert (parser.offset, parser.number, parser.pending_bytes) == (100, 7, 0)
+    (line,) = parser.feed(b"a\nhal")
+    assert (line.offset, line.number) == (100, 8)
+    assert (parser.offset, parser.number, parser.pending_bytes) == (102, 8, 3)
+    assert [line.offset for line in parser.finish()] == [102]
+    assert (parser.offset, parser.number, parser.pending_bytes) == (105, 9, 0)
+
+
 def test_line_of_exactly_the_limit_is_whole() -> None:
     """The newline counts; one byte more makes a second part."""
     assert [line.raw for line in same_however_fed(b"x" * 9 + b"\n", max_line=10)] == [b"x" * 9 + b"\n"]

@@ -95,6 +95,50 @@ def test_whole_server_is_recognised_and_remembered() -> None:
     assert TraceReader(memory=memory).ask().if_none_match is None
 
 
+@pytest.mark.parametrize("log", [lines(2000), b"." * 40_000, b"tick tock\n" * 4000])
+def test_an_unchanged_log_costs_no_byte(log: bytes) -> None:
+    """A server that only gives whole logs says "unchanged" to the validator it gave, whatever is in them."""
+    server, reader = Server("whole", log), TraceReader()
+    drain(reader, server)
+    drain(reader, server)
+    before = server.body_bytes
+    for _ in range(3):
+        assert read(reader, server)[:2] == (b"", Result.SAME)
+    assert server.body_bytes == before
+
+
+def test_the_next_tail_begins_with_what_the_last_one_learned() -> None:
+    """Of a server that gives whole logs nothing else is asked first; ended jobs are another matter."""
+    memory = OriginMemory()
+    memory.learn(Delivery.WHOLE, final=False)
+    place = Place.from_cursor(TraceCursor(REF, 50_000, 7, b"x" * 64))
+    assert TraceReader(place, memory).ask() == Ask()
+    assert TraceReader(place, memory).ask(final=True).limit is not None
+
+
+def test_when_a_range_is_tried() -> None:
+    """Only for an archived log, of a server that gave the whole of it, after something was read."""
+    memory = OriginMemory()
+    memory.learn(Delivery.WHOLE, final=True)
+    assert TraceReader(memory=memory).ask(final=True, archived=True).range_start is None
+    for kind in KINDS:
+        server, reader = Server(kind, lines(30_000)), TraceReader()
+        read(reader, server)
+        assert reader.ask(final=True).range_start is None
+        assert (reader.ask(final=True, archived=True).range_start is not None) == (kind != "window")
+
+
+def test_a_resumed_log_that_begins_with_a_long_rule_comes_in_windows() -> None:
+    """Its beginning looks like no part near its end, however far the rule goes."""
+    log = b"=" * 300 + b"\n" + lines(20_000)
+    server, first = Server("window", log[:400_000]), TraceReader()
+    drain(first, server)
+    server = Server("window", log)
+    second = TraceReader(Place.from_cursor(TraceCursor.parse(str(first.place.cursor(REF)))))
+    assert drain(second, server) == log[400_000:]
+    assert server.body_bytes < len(log) - 400_000 + 2000
+
+
 def test_answer_longer_than_the_limit_is_whole() -> None:
     """The first answer already tells when the log is long."""
     reader, server = TraceReader(), Server("whole", lines(60_000))
@@ -191,12 +235,15 @@ def test_the_third_contradiction_is_believed_after_ten_seconds(kind: str) -> Non
     """Then the whole log is compared; until then nothing is in doubt but the last answers."""
     server, reader = Server(kind, lines(1000)), TraceReader()
     assert not reader.in_doubt
+    assert reader.ask().if_none_match is None, "of nothing there is no validator"
     drain(reader, server)
     assert not reader.in_doubt
     server.log = b""
     for now, checks in ((100.0, False), (105.0, False), (109.9, False), (110.0, True)):
         read(reader, server, now=now)
         assert (reader.in_doubt, reader.wants_check) == (True, checks)
+        assert reader.conclude(Result.UNPROVEN, now) is None
+        assert reader.in_doubt, "what proves nothing takes nothing back"
     server.log = lines(1000)
     assert read(reader, server, now=111.0)[2] is None
     assert not reader.in_doubt
