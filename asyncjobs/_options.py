@@ -143,6 +143,7 @@ class Timeouts:
     )
     """An archive slower than this on average over `speed_window` is given up and resumed."""
     speed_window: float = attrs.field(default=60.0, validator=_number(above=True))
+    """Seconds over which that average is taken."""
 
 
 @attrs.frozen(kw_only=True)
