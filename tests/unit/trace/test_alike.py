@@ -69,6 +69,20 @@ def test_resumed_tail_is_as_quick(style: str) -> None:
     assert server.body_bytes <= (1.01 if style in {"dots", "newlines", "banner"} else 0.88) * len(whole)
 
 
+def test_resumed_banner_is_read_once_to_its_end() -> None:
+    """How a short log of one byte begins is learned for good: from then on windows can be told."""
+    whole = STYLES["banner"](100_000)
+    first = TraceReader()
+    drain(first, Server("window", whole[:10_000]))
+    reader = TraceReader(Place.from_cursor(first.place.cursor(REF)))
+    server, out = Server("window"), b""
+    for size in range(10_000, 100_000, 5_000):
+        server.log = whole[:size]
+        out += drain(reader, server)
+    assert out == server.log[10_000:]
+    assert server.body_bytes <= 1.1 * len(whole)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("first", [300, 40_000, 600_000])
 @pytest.mark.parametrize("old", [40, 299, 20_000, 35_000])

@@ -81,6 +81,28 @@ def test_copy_that_differs_at_once_is_entered_at_a_line(cuts: list[int], odd: by
     assert is_proven(place, copy)
 
 
+def test_cursor_of_a_place_in_the_middle_claims_no_beginning() -> None:
+    """Its CRC would speak of bytes that were never seen: only the last ones prove it."""
+    cursor = entered().cursor(REF)
+    assert cursor == TraceCursor(REF, len(OLD), 0, OLD[-64:])
+    place = Place.from_cursor(cursor)
+    assert (place.offset, place.start, place.head, place.run) == (len(OLD), len(OLD) - 64, None, None)
+    assert is_proven(place, OLD)
+
+
+def test_cursor_of_a_whole_log_proves_all_of_it() -> None:
+    """A place read from the first byte is proven from there, before and after a restart."""
+    place = Place()
+    place.advance(OLD)
+    cursor = place.cursor(REF)
+    assert cursor == TraceCursor(REF, len(OLD), zlib.crc32(OLD), OLD[-64:])
+    again = Place.from_cursor(cursor)
+    assert (again.offset, again.start, again.crc) == (len(OLD), 0, zlib.crc32(OLD))
+    nothing = Place.from_cursor(None)
+    assert (nothing.offset, nothing.start, nothing.head) == (0, 0, b"")
+    assert Place.from_cursor(nothing.cursor(REF)).head == b""
+
+
 @pytest.mark.parametrize("kept", [START + 5, START + 500, len(OLD) - 20])
 def test_lost_end_is_taken_up_near_it(kept: int) -> None:
     """A log that only lost its end is not read from its start again, and the last bytes are all known."""
