@@ -180,6 +180,10 @@ class Budget:
             # Date has whole seconds: on average the true time is half a second later.
             self._epoch_offset = server_time + 0.5 - self._clock.monotonic()
 
+    def server_time(self, moment: float) -> float:
+        """The server's seconds since the epoch at a *moment* of the monotonic clock, to a second or so."""
+        return moment + self._epoch_offset
+
     def heard(self, endpoint: EndpointClass, passage: Passage) -> None:
         """The API answered: what it says about limits from now on has this request in its count."""
         self._gates[endpoint].heard(passage)

@@ -7,7 +7,7 @@ https://docs.gitlab.com/api/pipelines/, https://docs.gitlab.com/api/groups/, htt
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal, TypeVar
 
@@ -87,7 +87,9 @@ class Endpoints:
 
     # -- listings ---------------------------------------------------------------------------------
 
-    async def project_job_pages(self, project: int | str, scope: Scope = None) -> AsyncIterator[list[Job]]:
+    async def project_job_pages(
+        self, project: int | str, scope: Scope = None
+    ) -> AsyncGenerator[list[Job], None]:
         """Pages of a project's jobs, newest first; by keyset where the server has it."""
         began = False
         try:

@@ -7,9 +7,11 @@ the consumer. All live in a task group inside the context manager; a slow consum
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from asyncjobs._api import Api
 from asyncjobs._concurrency import CapacityLimiter, first_error
@@ -30,16 +32,17 @@ from asyncjobs._models import (
     TargetFailure,
     as_target,
 )
-from asyncjobs._models.status import ALIVE, NEWEST_FIRST
 from asyncjobs._options import TailOptions
+from asyncjobs._tail.discovery import Discovery
 from asyncjobs._tail.follower import Follower
 from asyncjobs._tail.last_lines import place_of_last_lines
 from asyncjobs._tail.lines import EVENT_BYTES, LineSink
-from asyncjobs._tail.pipelines import PipelineWatch, matches
+from asyncjobs._tail.pipelines import IDLE_ERRORS, PipelineWatch
 from asyncjobs._tail.queue import EventQueue
-from asyncjobs._tail.statuses import watch_one
+from asyncjobs._tail.statuses import StatusPace, watch_one
 from asyncjobs._tail.watch import JobWatch, Waker
-from asyncjobs._trace.ending import Patience, Phase, phase_of
+from asyncjobs._trace.ending import FINAL_ERRORS, Patience, Phase, is_definite, phase_of
+from asyncjobs._trace.place import Place
 
 Targets = Target | str | Iterable[Target | str] | AsyncIterable[Target | str]
 """One target or many, also lazily."""
@@ -73,7 +76,10 @@ class TailStream:
         self._open = CapacityLimiter(1 if self._options.ordered else self._options.max_open)
         self._pipelines: dict[int, PipelineWatch] = {}
         self._jobs: set[int] = set()
-        self._followed = 0
+        self._ended = 0
+        """How many jobs were followed to their end."""
+        self._going = 0
+        """Jobs that are followed, and whatever may bring more of them."""
         self._discoverers: list[Waker] = []
         self._last: asyncio.Event | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -126,8 +132,9 @@ class TailStream:
         error: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as self._group:
-                async for target in self._targets:
-                    self._add(as_target(target))
+                with self._something_going():
+                    async for target in self._targets:
+                        self._add(as_target(target))
             if self.failures:
                 errors = [failure.error for failure in self.failures]
                 error = FanOutError("targets could not be tailed", errors, self.failures)
@@ -136,10 +143,14 @@ class TailStream:
         finally:
             self._queue.close(error)
 
-    def _spawn(self, name: str, work: object) -> None:
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Start a task that follows a job or may bring one."""
+        self._going += 1
+        self._start(name, work).add_done_callback(self._gone)
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._group is not None
-        assert asyncio.iscoroutine(work)
-        self._group.create_task(work, name=f"asyncjobs {name}")
+        return self._group.create_task(work, name=f"asyncjobs {name}")
 
     def _add(self, target: Target) -> None:
         match target:
@@ -148,14 +159,13 @@ class TailStream:
             case PipelineRef():
                 self._watch(target, 1, everything=True)
             case ProjectRef() | GroupRef():
-                self._spawn(f"discover {target}", self._discover(target))
+                self._start(f"discover {target}", self._discover(target))
 
     # -- targets ----------------------------------------------------------------------------------
 
     async def _find(self, ref: JobRef) -> None:
         """Follow a job that is named itself, through its pipeline where it names one."""
-        known = ref.job_id in self._jobs
-        if known:
+        if ref.job_id in self._jobs:
             return
         try:
             job = await self._api.get_job(ref.project, ref.job_id)
@@ -194,31 +204,47 @@ class TailStream:
 
     async def _discover(self, target: ProjectRef | GroupRef) -> None:
         """Follow the jobs of a project or group that are alive, and new ones while any job is followed."""
-        scope = list(self._options.scope or sorted(ALIVE))
-        newer = [] if self._options.scope else list(NEWEST_FIRST)
-        waker, patience, seen = Waker(self._api.clock), Patience(), False
+        waker, patience, idle_errors, seen = Waker(self._api.clock), Patience(), 0, False
         self._discoverers.append(waker)
+        discovery = Discovery(self._api, target, self._options, partial(self._found, named=False))
         while True:
+            ended, last = self._ended, not self._going
             try:
-                async for ref, job in self._api.iter_target_jobs(target, scope=scope):
-                    if matches(job, self._options):
-                        self._found(ref, job, named=False)
-                seen = True
-                patience.worked()
+                with self._something_going():
+                    await discovery.look(last=last)
             except (RequestError, ResponseError) as error:
-                if newer and isinstance(error, ResponseError) and error.status == 400:
-                    # A status newer than the server: no job of it can have that one.
-                    unknown = newer.pop(0)
-                    scope = [each for each in scope if each != unknown]
-                    continue
-                if not seen or patience.failed(error):
+                idle_errors = idle_errors + 1 if last else 0
+                if not seen or patience.failed(error) or idle_errors >= IDLE_ERRORS:
                     self._fail(target, error)
                     return
-            if not (self._options.follow and self._options.join) or not self._followed:
+                ended = -1  # what began and ended meanwhile is still to be found
+                if last:
+                    await self._api.clock.sleep(DISCOVERY_SECONDS * self._api.random.random())
+            else:
+                seen, idle_errors = True, 0
+                patience.worked()
+            if not (self._options.follow and self._options.join):
                 return
-            await waker.sleep(DISCOVERY_SECONDS * self._api.random.uniform(0.9, 1.1))
-            if not self._followed:
+            if self._going:
+                await waker.sleep(DISCOVERY_SECONDS * self._api.random.uniform(0.9, 1.1))
+            # What was made while the last job was still followed is followed too.
+            if not self._going and self._ended == ended:
                 return
+
+    @contextmanager
+    def _something_going(self) -> Iterator[None]:
+        """While something may still be found, nobody who looks for new jobs gives up."""
+        self._going += 1
+        try:
+            yield
+        finally:
+            self._gone()
+
+    def _gone(self, _: object = None) -> None:
+        self._going -= 1
+        if not self._going:
+            for waker in self._discoverers:
+                waker.ring()
 
     def _fail(self, target: Target, error: AsyncJobsError) -> None:
         self.failures.append(TargetFailure(target, error))
@@ -233,7 +259,7 @@ class TailStream:
                 follow=self._follow,
                 descend=self._descend,
                 depth=depth,
-                pipelines=lambda: len(self._pipelines),
+                all_pages=lambda: sum(each.pages for each in self._pipelines.values() if not each.is_over),
             )
             self._pipelines[ref.pipeline_id] = watch
             self._spawn(f"statuses {ref}", self._statuses(watch))
@@ -259,7 +285,6 @@ class TailStream:
         if not self._options.follow and watch.ref.job_id in self._jobs:
             return
         self._jobs.add(watch.ref.job_id)
-        self._followed += 1
         before, turn = None, None
         if self._options.ordered:
             before, self._last = self._last, asyncio.Event()
@@ -282,11 +307,8 @@ class TailStream:
                 await self._put(JobRetried(older.ref, watch.ref))
             await self._started(watch)
         finally:
+            self._ended += 1
             watch.done()
-            self._followed -= 1
-            if not self._followed:
-                for waker in self._discoverers:
-                    waker.ring()
             if turn is not None:
                 turn.set()
 
@@ -313,13 +335,12 @@ class TailStream:
     async def _read(self, watch: JobWatch, job: Job) -> None:
         follower = sink = None
         try:
-            place = None
-            if self._options.tail_lines is not None and self._phase(watch) in {Phase.RUNNING, Phase.FINAL}:
-                place = await place_of_last_lines(
-                    self._api, watch.ref, self._options.tail_lines, size=job.trace_size_bytes
-                )
             follower = Follower(
-                self._api, watch, options=self._options, place=place, crowd=lambda: self._open.in_flight
+                self._api,
+                watch,
+                options=self._options,
+                place=await self._entry(watch),
+                crowd=lambda: self._open.in_flight,
             )
             sink = LineSink(
                 self._queue,
@@ -341,6 +362,30 @@ class TailStream:
             await self._put(JobFinished(watch.ref, last, cursor))
         else:
             await self._put(TailPaused(watch.ref, last, cursor))
+
+    async def _entry(self, watch: JobWatch) -> Place | None:
+        """Where to enter a log, None for its beginning; an outage is outlasted as polls outlast it.
+
+        Raises:
+            AsyncJobsError: The log cannot be read.
+        """
+        pace, errors = StatusPace(self._api.random, self._options), 0
+        while self._options.tail_lines is not None and watch.job is not None:
+            phase = self._phase(watch)
+            if phase not in {Phase.RUNNING, Phase.FINAL}:
+                break
+            try:
+                return await place_of_last_lines(
+                    self._api, watch.ref, self._options.tail_lines, size=watch.job.trace_size_bytes
+                )
+            except (RequestError, ResponseError) as error:
+                errors += phase is Phase.FINAL
+                if is_definite(error) or errors >= FINAL_ERRORS or not self._options.follow:
+                    raise
+            await watch.wait(self._api.clock, pace.failed())
+            if watch.failure is not None:
+                raise watch.failure
+        return None
 
     async def _put(self, event: TailEvent) -> None:
         await self._queue.put([event], EVENT_BYTES)

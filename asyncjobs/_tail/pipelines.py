@@ -15,12 +15,15 @@ from asyncjobs._concurrency import Lane
 from asyncjobs._errors import AsyncJobsError, NotFoundError, RequestError, ResponseError
 from asyncjobs._models import Job, JobRef, PipelineRef
 from asyncjobs._options import TailOptions, scope_values
-from asyncjobs._tail.statuses import SLOWEST, StatusPace
+from asyncjobs._tail.statuses import StatusPace
 from asyncjobs._tail.watch import JobWatch, Waker
 from asyncjobs._trace.ending import Patience
 
 PAGE: Final = 100
 """Jobs on a page of a listing: up to so many are as cheap as one."""
+
+PAGES_PER_SECOND: Final = 4.0
+"""Pages of statuses that all pipelines of one tail ask for together, at most on average."""
 
 IDLE_ERRORS: Final = 3
 """Failed looks in a row, each with its own retries, that end a watch while no job depends on it."""
@@ -49,7 +52,8 @@ class PipelineWatch:
         follow: Called for each job to follow.
         descend: Called for each downstream pipeline.
         depth: 1 for a pipeline that was asked for, more for downstream ones.
-        pipelines: How many pipelines the tail watches now: the more, the rarer each is asked.
+        all_pages: How many pages the listings of all pipelines of the tail have: the more, the rarer each is
+            asked.
     """
 
     def __init__(
@@ -61,7 +65,7 @@ class PipelineWatch:
         follow: Follow,
         descend: Descend,
         depth: int,
-        pipelines: Callable[[], int],
+        all_pages: Callable[[], int],
     ) -> None:
         self.ref = ref
         self.depth = depth
@@ -75,7 +79,7 @@ class PipelineWatch:
         self._scope = scope_values(options.scope)
         self._follow = follow
         self._descend = descend
-        self._pipelines = pipelines
+        self._all_pages = all_pages
         self._waker = Waker(api.clock)
         self._watches: dict[int, JobWatch] = {}
         self._newest: dict[str, JobWatch] = {}
@@ -107,6 +111,11 @@ class PipelineWatch:
         self._waker.ring()
 
     @property
+    def pages(self) -> int:
+        """How many pages its listing has."""
+        return max(1, -(-self._jobs_seen // PAGE))
+
+    @property
     def has_work(self) -> bool:
         """A job is followed, or is going to be."""
         return bool(self._active() or self._wanted)
@@ -129,6 +138,7 @@ class PipelineWatch:
             was_active = self._active()
             try:
                 changed = await self._look()
+                over = not (was_active or self.has_work or await self._may_grow())
             except (RequestError, ResponseError) as error:
                 idle_errors = 0 if self._active() else idle_errors + 1
                 unknown = not self._ever_listed and not self._active()
@@ -137,12 +147,11 @@ class PipelineWatch:
                     return
                 delay = pace.failed()
             else:
+                if over:
+                    return
                 patience.worked()
                 idle_errors = 0
-                if not (was_active or self.has_work or await self._may_grow()):
-                    return
-                slowest = max(SLOWEST, self._pipelines() / 4)
-                delay = pace.asked(changed=changed, slowest=slowest)
+                delay = pace.asked(changed=changed, least=self._all_pages() / PAGES_PER_SECOND)
             await self._waker.sleep(delay)
 
     def _ended(self) -> None:
@@ -156,11 +165,11 @@ class PipelineWatch:
     async def _look(self) -> bool:
         """Ask once; True when anything changed."""
         active = self._active()
-        pages = -(-self._jobs_seen // PAGE)
-        if not self.everything and self._listed and active and len(active) <= max(1, pages):
+        if not self.everything and self._listed and active and len(active) <= self.pages:
             changed = await self._ask_each(active)
             # A new attempt can only come after the end of the old one: then the pipeline is listed again.
-            self._listed = not any(watch.job is not None and watch.job.status.is_final for watch in active)
+            if any(watch.job is not None and watch.job.status.is_final for watch in active):
+                self._listed = False
             return changed
         changed = await self._list()
         # A server without `include_retried` (9.1) leaves out a job as soon as it is retried, often before

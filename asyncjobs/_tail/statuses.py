@@ -28,20 +28,19 @@ class StatusPace:
     Args:
         chance: Random source of the client.
         options: Their `min_interval` and `max_interval` are kept.
-        slowest: Longest wait while nothing changes, within those.
     """
 
-    def __init__(self, chance: random.Random, options: TailOptions, *, slowest: float = SLOWEST) -> None:
+    def __init__(self, chance: random.Random, options: TailOptions) -> None:
         self._chance = chance
         self._min = options.min_interval
         self._max = options.max_interval
-        self._slowest = slowest
         self._delay = self._min
 
-    def asked(self, *, changed: bool, slowest: float | None = None) -> float:
-        """Give the wait after an answer."""
-        self._delay = self._min if changed else self._delay * STRETCH
-        self._delay = min(self._delay, max(self._min, min(self._max, slowest or self._slowest)))
+    def asked(self, *, changed: bool, least: float = 0.0) -> float:
+        """Give the wait after an answer: *least* seconds, within the intervals, while many are asked for."""
+        shortest = min(self._max, max(self._min, least))
+        self._delay = shortest if changed else max(shortest, self._delay * STRETCH)
+        self._delay = min(self._delay, max(shortest, min(self._max, SLOWEST)))
         return self._delay * self._chance.uniform(0.9, 1.1)
 
     def failed(self) -> float:

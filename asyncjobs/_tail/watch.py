@@ -31,14 +31,16 @@ async def sleep_unless(clock: Clock, seconds: float | None, wake: asyncio.Future
 
 
 class Waker:
-    """Sleeping that somebody else can cut short."""
+    """Sleeping that somebody else can cut short, also before it begins."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._wake: asyncio.Future[None] | None = None
+        self._rung = False
 
     def ring(self) -> None:
-        """Wake whoever sleeps."""
+        """Wake whoever sleeps, or else whoever is going to."""
+        self._rung = True
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
@@ -46,10 +48,10 @@ class Waker:
         """Sleep, or less when rung. One sleeper at a time."""
         self._wake = asyncio.get_running_loop().create_future()
         try:
-            await sleep_unless(self._clock, seconds, self._wake)
+            await sleep_unless(self._clock, 0.0 if self._rung else seconds, self._wake)
         finally:
             self._wake.cancel()
-            self._wake = None
+            self._wake, self._rung = None, False
 
 
 def _statuses(job: Job) -> tuple[str, str | None]:
