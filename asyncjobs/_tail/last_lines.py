@@ -12,8 +12,8 @@ import zlib
 from asyncjobs._api import Api
 from asyncjobs._errors import RequestError, ResponseError
 from asyncjobs._models import CURSOR_TAIL_BYTES, JobRef
-from asyncjobs._tail.parts import knows_windows
-from asyncjobs._trace.asking import WINDOW_BYTES
+from asyncjobs._tail.parts import knows_windows, read_window, require_log
+from asyncjobs._trace.asking import DOUBTS, WINDOW_BYTES
 from asyncjobs._trace.place import Place
 from asyncjobs._trace.starts import LineStarts
 
@@ -64,12 +64,21 @@ async def _find(api: Api, ref: JobRef, lines: int, size: int | None) -> Place:
 
 
 async def _by_counting(api: Api, ref: JobRef, lines: int) -> Place:
-    """Stream the whole log and remember where the last lines began."""
-    starts = LineStarts(lines)
-    async with api.open_trace(ref) as body:
-        async for piece in body:
-            starts.feed(piece)
-    return starts.place()
+    """Stream the whole log and remember where the last lines began; again while it may have been cut."""
+    longest, place = -1, Place()
+    for _ in range(DOUBTS):
+        starts, size = LineStarts(lines), 0
+        async with api.open_trace(ref) as body:
+            require_log(body)
+            async for piece in body:
+                starts.feed(piece)
+                size += len(piece)
+        if body.framing != "close" or size == longest:
+            return starts.place()
+        # It may have been cut, and a cut log begins too early. One that grows is never as long as before.
+        if size > longest:
+            longest, place = size, starts.place()
+    return place
 
 
 async def _window(api: Api, ref: JobRef, offset: int, limit: int) -> bytes:
@@ -78,13 +87,10 @@ async def _window(api: Api, ref: JobRef, offset: int, limit: int) -> bytes:
     Raises:
         _NoWindowError: There is more, so it is something else.
     """
-    data = bytearray()
-    async with api.open_trace(ref, offset=offset, limit=limit) as body:
-        async for piece in body:
-            data += piece
-            if len(data) > limit:
-                raise _NoWindowError
-    return bytes(data)
+    data = await read_window(api, ref, offset, limit)
+    if data is None:
+        raise _NoWindowError
+    return data
 
 
 async def _end_of(api: Api, ref: JobRef) -> int:

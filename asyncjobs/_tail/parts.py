@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from asyncjobs._api import Api
+from asyncjobs._api import Api, Body
 from asyncjobs._errors import (
     BadResponseError,
     RequestError,
@@ -164,6 +164,16 @@ async def knows_windows(api: Api, ref: JobRef) -> bool:
     return not (await _sure(api, ref, _Ask(_BEYOND, 1), {})).size
 
 
+async def read_window(api: Api, ref: JobRef, offset: int, limit: int) -> bytes | None:
+    """Read one window, whole; None when more than *limit* bytes came, so that it is something else.
+
+    Raises:
+        RequestError, ResponseError: No usable answer, or none that is proven to be whole.
+    """
+    taken = await _sure(api, ref, _Ask(offset, limit), {})
+    return taken.head if taken.size <= limit else None
+
+
 @attrs.frozen
 class _Taken:
     """One answer, as far as it mattered."""
@@ -204,13 +214,7 @@ async def _take(api: Api, ref: JobRef, ask: _Ask) -> _Taken:
     start, longest, most = ask.offset or 0, ask.window or 0, ask.most
     size, crc, enough = 0, 0, False
     async with api.open_trace(ref, offset=ask.offset, limit=ask.window) as body:
-        if body.status not in {200, 204}:
-            raise BadResponseError(
-                f"answered {body.status} to a plain read of a log",
-                status=body.status,
-                method="GET",
-                url=body.url,
-            )
+        require_log(body)
         async for piece in body:
             if size <= longest:
                 head += piece
@@ -223,6 +227,17 @@ async def _take(api: Api, ref: JobRef, ask: _Ask) -> _Taken:
                 break
     proven = enough or body.framing != "close"
     return _Taken(bytes(head), bytes(kept), size, crc, proven, body.url)
+
+
+def require_log(body: Body) -> None:
+    """Refuse an answer that only a conditional read, or one with a range, could have.
+
+    Raises:
+        BadResponseError: It is such an answer.
+    """
+    if body.status not in {200, 204}:
+        reason = f"answered {body.status} to a plain read of a log"
+        raise BadResponseError(reason, status=body.status, method="GET", url=body.url)
 
 
 async def _sure(api: Api, ref: JobRef, ask: _Ask, seen: _Seen) -> _Taken:

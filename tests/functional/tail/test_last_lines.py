@@ -147,3 +147,61 @@ async def test_a_byte_at_every_offset() -> None:
             events = [event async for event in stream]
     assert [event.raw for event in events if isinstance(event, LogLine)] == [b"x"]
     assert traces < 30
+
+
+@kinds
+@pytest.mark.parametrize("status", ["running", "success"])
+async def test_an_outage_when_a_job_joins(connect: Connect, kind: str, status: str) -> None:
+    """The place of the last lines is looked for as patiently as logs are polled: an outage ends no tail."""
+    async with FakeGitLab(trace=kind) as gitlab, connect(gitlab) as api:  # type: ignore[arg-type] # a plain str
+        job = running(gitlab)
+        asyncio.get_running_loop().call_later(0 if status == "success" else 300, job.finish)
+        gitlab.fail_next("502", where="*/trace", times=10**6)
+        asyncio.get_running_loop().call_later(90, gitlab.faults.clear)
+        events = await last_lines(api, job)
+    assert b"".join(event.raw for event in events if isinstance(event, LogLine)) == LOG[-24:]
+    assert isinstance(events[-1], JobFinished)
+
+
+async def test_a_forbidden_log_is_said_at_once(connect: Connect) -> None:
+    """What is no outage is not waited for."""
+    async with FakeGitLab() as gitlab, connect(gitlab) as api:
+        job = running(gitlab)
+        gitlab.faults.add("403", where="*/trace")
+        began = api.clock.monotonic()
+        events = await last_lines(api, job)
+        assert isinstance(events[-1], TailFailed)
+        assert api.clock.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("windows", [True, False])
+@pytest.mark.parametrize("lines", [0, 3, 6000])
+@pytest.mark.parametrize("cuts", [[0.5], [0.0], [0.9, 1.0, 0.2], [1.0, 0.5], [0.3, 1.0, 0.6]])
+async def test_bodies_that_end_with_their_connection(windows: bool, lines: int, cuts: list[float]) -> None:
+    """The last lines are the last lines, although some answers to the search for them are cut short."""
+    count = 0
+
+    async def script(received: Received, wire: Wire) -> None:
+        nonlocal count
+        target = urlsplit(received.target)
+        if not target.path.endswith("/trace"):
+            await wire.write(http(200, {"id": 8, "name": "build", "status": "success", "stage": "test"}))
+            return
+        query = {name: int(value) for name, (value,) in parse_qs(target.query).items()}
+        body = BIG
+        if windows and "byte_offset" in query:
+            body = BIG[query["byte_offset"] :][: query["byte_limit"]]
+        if body:
+            body = body[: int(len(body) * (cuts[count] if count < len(cuts) else 1))]
+            count += 1
+        await wire.write(http(200, body, {"Content-Type": "text/plain"}, framed=False))
+        wire.fin()
+
+    async with RawServer(script) as server, open_client(server.url) as client:
+        options = TailOptions(tail_lines=lines)
+        async with asyncio.timeout(1000), client.tail(JobRef("group/app", 8), options=options) as stream:
+            events = [event async for event in stream]
+    assert (
+        b"".join(event.raw for event in events if isinstance(event, LogLine)) == BIG[len(BIG) - 12 * lines :]
+    )
+    assert isinstance(events[-1], JobFinished)
