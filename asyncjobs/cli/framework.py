@@ -60,7 +60,11 @@ class Session:
     def report(self, failures: Iterable[asyncjobs.TargetFailure]) -> None:
         """One line of error for each target that could not be read."""
         for failure in failures:
-            self.news.error(f"{failure.target}: {explain(failure.error)}")
+            bare = isinstance(failure.target, asyncjobs.ProjectRef) and isinstance(
+                failure.target.project, int
+            )
+            missing = "a bare number is a project's; a job is group/app/-/jobs/8" if bare else ""
+            self.news.error(f"{failure.target}: {explain(failure.error, missing=missing)}")
 
     def result(
         self, failures: Iterable[BaseException | None], *, done: int, allow_empty: bool, what: str

@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 import asyncjobs
 from asyncjobs.cli.app import app
-from asyncjobs.testing import FakeGitLab, LoopClock, serve_in_thread
+from asyncjobs.testing import FakeGitLab, LoopClock, ScaledClock, demo_world, serve_in_thread
 from tests.functional.cli.conftest import PATIENCE, ROOT, Command, fill
 
 PAGES = ("README.md", *sorted(f"docs/{each.name}" for each in (ROOT / "docs").glob("*.md")))
@@ -46,7 +46,7 @@ def command_lines() -> Iterator[tuple[str, str]]:
         for block in blocks(page, "console"):
             for line in block.splitlines():
                 for part in re.split(r"\||&&|;|&(?= |$)", line.removeprefix("$ ").partition("  #")[0]):
-                    if re.match(r" *asyncjobs ", part) and "'" not in part.replace("'build*'", ""):
+                    if re.match(r" *asyncjobs ", part):
                         yield page, part.partition(">")[0].strip()
 
 
@@ -56,6 +56,26 @@ def test_commands_of_pages_can_be_typed(page: str, line: str) -> None:
     _, name, *arguments = shlex.split(line)
     with click.Context(app, info_name="asyncjobs") as parent:
         app.commands[name].make_context(name, arguments, parent=parent)
+
+
+OF_README = sorted(
+    {line for page, line in command_lines() if page == "README.md" and "fake-server" not in line}
+)
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("line", [each for each in OF_README if not each.endswith(" -")])
+def test_commands_of_the_readme_work_on_the_fake_server(line: str, tmp_path: Path) -> None:
+    """What a new user types from README does its work on the server that README starts."""
+    clock = ScaledClock(1.0)
+    gitlab = FakeGitLab(clock=clock)
+    demo_world(gitlab)
+    if "running" not in line:
+        clock.speed = 100.0  # only now: the world lasts a quarter of a minute at any speed it knows of
+    with serve_in_thread(gitlab):
+        done = Command(gitlab, tmp_path)(*shlex.split(line)[1:])
+    assert done.code == 0, done.err
+    assert done.out
 
 
 def test_there_are_command_lines() -> None:

@@ -90,6 +90,13 @@ def test_one_bad_target_does_not_hide_the_others(asyncjobs_command: Command, sho
     assert done.err.count("\n") == 1
 
 
+def test_a_bare_number_is_explained(asyncjobs_command: Command, shop: FakeGitLab) -> None:
+    """Whoever gives the number of a job alone learns that it was taken for a project's."""
+    done = asyncjobs_command("show", "1000")
+    assert done.code == 1
+    assert done.err.endswith("; a bare number is a project's; a job is group/app/-/jobs/8\n")
+
+
 @pytest.mark.parametrize(("more", "code"), [((), 4), (("--allow-empty",), 0)])
 def test_nothing_found(
     asyncjobs_command: Command, shop: FakeGitLab, more: tuple[str, ...], code: int
