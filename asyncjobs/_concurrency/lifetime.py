@@ -20,8 +20,8 @@ class Lifetime:
 
     def __init__(self) -> None:
         self.is_over = False
-        self.waits: set[asyncio.Timeout] = set()
-        """What is under way, each as its own timeout."""
+        self.waits: dict[asyncio.Timeout, None] = {}
+        """What is under way, each as its own timeout, oldest first: a set would end them in any order."""
 
     def check(self) -> None:
         """Go on only while it lasts.
@@ -45,7 +45,7 @@ class Lifetime:
         """End it, and every wait; twice is fine."""
         self.is_over = True
         now = asyncio.get_running_loop().time()
-        waits, self.waits = self.waits, set()
+        waits, self.waits = self.waits, {}
         for wait in waits:
             wait.reschedule(now)
 
@@ -63,12 +63,12 @@ class Wait:
     async def __aenter__(self) -> None:
         self._lifetime.check()
         await self._limit.__aenter__()
-        self._lifetime.waits.add(self._limit)
+        self._lifetime.waits[self._limit] = None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lifetime.waits.discard(self._limit)
+        self._lifetime.waits.pop(self._limit, None)
         over = False
         try:
             await self._limit.__aexit__(kind, error, trace)

@@ -99,7 +99,7 @@ class Transport:
         self._tls = tls
         self._connector_factory = connector_factory
         self._sessions: dict[tuple[Lane, bool], aiohttp.ClientSession] = {}
-        self._replies: set[Reply] = set()
+        self._replies: dict[Reply, None] = {}
         self._closed = False
         idle, connect = timeouts.idle, timeouts.connect
         self._limits = {
@@ -228,10 +228,10 @@ def _timeout(*, total: float | None, connect: float | None, idle: float | None) 
 class Reply:
     """An answer whose body is still on its way. Use it as a context manager: leaving frees the connection."""
 
-    def __init__(self, response: aiohttp.ClientResponse, hop: Hop, under_way: set[Reply]) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, hop: Hop, under_way: dict[Reply, None]) -> None:
         self._response = response
         self._under_way = under_way
-        under_way.add(self)
+        under_way[self] = None
         self._ready: deque[bytes] = deque()
         self._taken = 0
         self.hop = hop
@@ -289,7 +289,7 @@ class Reply:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._under_way.discard(self)
+        self._under_way.pop(self, None)
         # A body read to its end has given its connection back already; any other is not worth draining.
         self._response.close()
 

@@ -6,6 +6,7 @@ After `CALM_SECONDS` all of them end, and from then on everything has to come ri
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,13 +18,18 @@ from aiohttp import web
 
 from asyncjobs._client import Client
 from asyncjobs._options import Limits
-from asyncjobs.testing import FakeGitLab, RecordedRequest
+from asyncjobs.testing import FakeGitLab, RecordedRequest, RequestLog
 from asyncjobs.testing._call import Origin
 from tests.sim.loop import SimLoop
 from tests.sim.wire import Course, Ending, Wire, connector_factory
 
 CALM_SECONDS = 900.0
 """Virtual seconds that a storm lasts."""
+AFTERWARDS = 3600.0
+"""Virtual seconds in which everything has to be done once it is over."""
+HONEST_ANSWERS = 3
+"""Between two lies about the same log."""
+GENERATIONS = ("9.1", "18", "19.5")
 PORTS: dict[Origin, int] = {"api": 8080, "storage": 9000}
 
 
@@ -63,6 +69,7 @@ WIRE_TROUBLES = [
     Trouble("fin", 0.2),
     Trouble("reset", 0.2),
     Trouble("stall", 0.1),
+    Trouble("outage", 1.0),
 ]
 """What happens to connections. These names are those of `Storm.course`."""
 
@@ -92,21 +99,26 @@ SERVER_TROUBLES = [
 
 
 class Rarely:
-    """Lets every third request for a path meet a lie, so that no two in a row do.
+    """Lets a lie meet a request for a path only after some honest answers since the last one.
 
-    A log that is cut in the same place twice, with a validator that fits, is by all evidence the log.
+    A log that is cut in one place again and again, under a validator that fits, is the log by all evidence.
     """
 
-    def __init__(self, glob: str) -> None:
+    def __init__(self, glob: str, requests: RequestLog) -> None:
         self._glob = glob
-        self._asked: dict[str, list[int]] = {}
+        self._requests = requests
+        self._last: dict[str, int] = {}
 
     def __call__(self, request: RecordedRequest) -> bool:
-        """Whether this request may meet it."""
-        asked = self._asked.setdefault(request.path, [])
-        if request.number not in asked[-1:]:
-            asked.append(request.number)
-        return len(asked) % 3 == 0 and fnmatchcase(request.path, self._glob)
+        """Whether this request may meet one."""
+        if not fnmatchcase(request.path, self._glob):
+            return False
+        since = self._requests[self._last.get(request.path, 0) :]
+        honest = [one for one in since if one.path == request.path and one.status and not one.fault]
+        if len(honest) < HONEST_ANSWERS:
+            return False
+        self._last[request.path] = request.number
+        return True
 
 
 def troubles_of(seed: int) -> list[Trouble]:
@@ -126,6 +138,8 @@ class Storm:
     gitlab: SimGitLab
     wire: Wire
     chance: random.Random
+    outages: list[tuple[float, float]] = attrs.field(factory=list)
+    """When the server is down."""
 
     # -- the weather ---------------------------------------------------------------------------------
 
@@ -139,6 +153,8 @@ class Storm:
         course = Course()
         if self.calm:
             return course
+        if any(begin <= self.loop.now < end for begin, end in self.outages):
+            return Course(refused=True)
         for trouble in self.troubles:
             if trouble in WIRE_TROUBLES and self.chance.random() < trouble.chance:
                 self._meet(course, trouble.name)
@@ -159,7 +175,12 @@ class Storm:
 
     def begin(self) -> None:
         """Let it break loose."""
-        rarely = Rarely("*/trace")
+        if any(trouble.name == "outage" for trouble in self.troubles):
+            for _ in range(self.chance.randrange(1, 4)):
+                at = self.loop.now + self.chance.expovariate(1 / 60)
+                self.outages.append((at, at + self.chance.uniform(1.0, 120.0)))
+                self.loop.call_at(at, self.wire.break_down)
+        rarely = Rarely("*/trace", self.gitlab.requests)
         for number, trouble in enumerate(self.troubles):
             if trouble not in WIRE_TROUBLES:
                 self.gitlab.faults.add(
@@ -172,23 +193,39 @@ class Storm:
                 )
         self.loop.call_at(1_000.0 + CALM_SECONDS, self.gitlab.faults.clear)
 
+    async def until_calm(self) -> None:
+        """Sleep through the rest of it, and the minute in which a gate may still be closed."""
+        await asyncio.sleep(max(0.0, 1_000.0 + CALM_SECONDS + 60.0 - self.loop.now))
+
     # -- clients -------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def client(self, **facts: Any) -> AsyncIterator[Client]:
-        """A client of this world; afterwards none of its connections may be open."""
+    def new_client(self, **facts: Any) -> Client:
+        """A client of this world."""
         options: dict[str, Any] = {"limits": Limits(jobs_index_per_minute=None), **facts}
-        async with Client(
+        return Client(
             self.gitlab.url,
             private_token=self.gitlab.token,
             chance=random.Random(self.seed),
             clock=self.gitlab.clock,
             connector_factory=connector_factory(self.wire),
             **options,
-        ) as client:
+        )
+
+    @asynccontextmanager
+    async def client(self, **facts: Any) -> AsyncIterator[Client]:
+        """A client while it is open."""
+        async with self.new_client(**facts) as client:
             yield client
+
+    def check_connections(self) -> None:
+        """A closed client has none."""
         left = [end for end in self.wire.open_ends if end.is_client and not end.is_closing()]
         assert not left, "a closed client has open connections"
+
+    def check_time(self) -> None:
+        """It took no longer than it may, and no more requests."""
+        assert self.loop.now < 1_000.0 + CALM_SECONDS + AFTERWARDS, "hours later"
+        assert len(self.gitlab.requests) < 5_000, "thousands of requests"
 
     def check_requests(self) -> None:
         """What must be true of every request that was ever sent."""
@@ -206,10 +243,13 @@ async def storm(
     """A world of one seed, still quiet: fill it, then call `begin`."""
     chance = random.Random(f"storm {seed}")
     wire = Wire(loop, chance)
-    gitlab = SimGitLab(jobs_index_limit=None, **facts)
+    generation = GENERATIONS[seed % len(GENERATIONS)]
+    gitlab = SimGitLab(jobs_index_limit=None, **{"generation": generation, **facts})
     gitlab.wire = wire
     world = Storm(loop, seed, troubles_of(seed) if troubles is None else troubles, gitlab, wire, chance)
     wire.weather = world
     async with gitlab:
         yield world
+        world.check_connections()
         world.check_requests()
+        world.check_time()

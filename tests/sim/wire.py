@@ -94,6 +94,12 @@ class Wire:
             end.protocol.connection_made(end)
         return client.protocol
 
+    def break_down(self) -> None:
+        """The server ends: every connection is reset."""
+        for end in sorted(self.open_ends, key=lambda end: end.number):
+            if not end.is_client:
+                end.abort()
+
 
 class End(_FlowControlMixin, asyncio.Transport):
     """One end of a connection, as an asyncio transport."""
@@ -127,6 +133,12 @@ class End(_FlowControlMixin, asyncio.Transport):
         """The other end has said it, and this one does not listen at the moment."""
 
     # -- asyncio.Transport --------------------------------------------------------------------------
+
+    @property
+    def number(self) -> int:
+        """Which connection it is an end of."""
+        ports: list[int] = [self.get_extra_info(name)[1] for name in ("sockname", "peername")]
+        return max(ports)
 
     @property
     def is_client(self) -> bool:

@@ -340,7 +340,7 @@ async def test_the_end_of_a_lifetime_ends_its_waits_alone() -> None:
     assert not any(task.cancelled() for task in tasks)
     with pytest.raises(ClosedError):
         await wait(one)
-    assert (one.waits, other.waits) == (set(), set())
+    assert (one.waits, other.waits) == ({}, {})
 
 
 async def test_a_wait_that_is_over_in_the_turn_of_the_end() -> None:
@@ -393,7 +393,7 @@ async def test_timeouts_and_errors_inside_a_wait_are_themselves() -> None:
     with pytest.raises(TimeoutError):
         async with lifetime.wait(), asyncio.timeout(1):
             await asyncio.sleep(10)
-    assert lifetime.waits == set()
+    assert lifetime.waits == {}
 
 
 async def test_a_sleep_is_cut_short() -> None:
