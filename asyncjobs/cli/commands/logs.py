@@ -23,6 +23,7 @@ from asyncjobs.cli.framework import (
 )
 from asyncjobs.cli.params import FOLDER, INTERVAL, MOMENT, SPAN, STATUS
 from asyncjobs.cli.sections import SectionFilter
+from asyncjobs.cli.silence import telling_of_silence
 from asyncjobs.cli.syncing import OnEvent, show_sync, sync_result
 from asyncjobs.cli.tailview import TailView
 from asyncjobs.cli.targets import Filters, select_jobs
@@ -115,7 +116,10 @@ async def _print_stream(
     printed = False
     page = Page(session) if session.out.is_terminal and not raw else None
     options = SETTLED if _is_settled(job) else asyncjobs.TailOptions()
-    async with client.follow_trace(ref, options=options) as stream:
+    async with (
+        telling_of_silence(client.statistics, session.news.warn),
+        client.follow_trace(ref, options=options) as stream,
+    ):
         async for chunk in stream:
             printed = printed or bool(chunk.data)
             await session.out.write(chunk.data if page is None else page.feed(chunk.data))
@@ -352,7 +356,10 @@ async def follow(
     )
     finished, unhappy = 0, 0
     errors: list[BaseException] = []
-    async with client.tail(targets, options=options) as events:
+    async with (
+        telling_of_silence(client.statistics, session.news.warn),
+        client.tail(targets, options=options) as events,
+    ):
         try:
             async for event in events:
                 await _show(session, view, lines, event, as_json=as_json)
