@@ -20,7 +20,7 @@ RECENT_BYTES: Final = 4096
 """How many of the last bytes are kept to find the exact place of a change near the end."""
 
 MAX_CHECKPOINTS: Final = 64
-"""How many CRCs at line starts are kept; older ones are thinned out first."""
+"""How many CRCs at line starts are kept; the longer ago, the fewer."""
 
 CHECKPOINT_BYTES: Final = 16 << 10
 """Distance between new checkpoints, at least."""
@@ -155,11 +155,20 @@ class Place:
             self._checkpoints.append(Checkpoint(self.offset + newline, crc))
             self.crc = zlib.crc32(memoryview(data)[newline:], crc)
             if len(self._checkpoints) > MAX_CHECKPOINTS:
-                del self._checkpoints[1 : MAX_CHECKPOINTS // 2 : 2]
+                self._thin_out()
         else:
             self.crc = zlib.crc32(data, self.crc)
         self.offset += len(data)
         self._remember(data)
+
+    def _thin_out(self) -> None:
+        """Give up the checkpoint that is missed least: gaps may be the wider, the longer ago they are."""
+        marks, end = self._checkpoints, self._checkpoints[-1].offset
+        least = min(
+            range(1, len(marks) - 1),
+            key=lambda i: (marks[i + 1].offset - marks[i - 1].offset) / (end - marks[i - 1].offset),
+        )
+        del marks[least]
 
     def _remember(self, data: bytes) -> None:
         """Keep the last bytes, and the CRC of all bytes before them."""

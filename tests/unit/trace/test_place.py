@@ -96,6 +96,7 @@ def test_cursor_of_a_whole_log_proves_all_of_it() -> None:
     place.advance(OLD)
     cursor = place.cursor(REF)
     assert cursor == TraceCursor(REF, len(OLD), zlib.crc32(OLD), OLD[-64:])
+    assert place.head == OLD[:256]
     again = Place.from_cursor(cursor)
     assert (again.offset, again.start, again.crc) == (len(OLD), 0, zlib.crc32(OLD))
     nothing = Place.from_cursor(None)
