@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable
 import attrs
 
 import asyncjobs
-from asyncjobs.cli.text import duration
 
 LOOK_SECONDS = 15.0
 """How often is looked; a job's status is asked for more often than this, so an answer would have come."""
@@ -25,19 +24,19 @@ class Silence:
 
     _retries: int = 0
     _received: int = 0
-    _seconds: float = 0.0
+    _gone: bool = False
 
     def look(self, statistics: asyncjobs.Statistics) -> str | None:
         """What there is to say after `LOOK_SECONDS` more, if anything."""
         tried, came = statistics.retries > self._retries, statistics.received_bytes > self._received
         self._retries, self._received = statistics.retries, statistics.received_bytes
-        if came:
-            before, self._seconds = self._seconds, 0.0
-            return f"the server answers again, after about {duration(before)}" if before else None
-        if not tried and not self._seconds:
-            return None  # nothing was asked that was not answered
-        self._seconds += LOOK_SECONDS
-        return "the server does not answer; still trying" if self._seconds == LOOK_SECONDS else None
+        if came and self._gone:
+            self._gone = False
+            return "the server answers again"
+        if tried and not came and not self._gone:
+            self._gone = True
+            return "the server does not answer; still trying"
+        return None
 
 
 @contextlib.asynccontextmanager
