@@ -146,9 +146,10 @@ async def test_a_long_page_lets_others_run(capfd: pytest.CaptureFixture[str]) ->
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 def test_a_full_standard_output(asyncjobs_command: Command, shop: FakeGitLab) -> None:
     """Data that cannot be written is an error with the code of a full disk, and the place is named."""
-    for arguments in (("jobs", "shop/web", "--json"), ("show", "shop/web")):
+    for arguments, unbuffered in ((("jobs", "shop/web", "--json"), ""), (("show", "shop/web"), "1")):
         with FULL.open("wb") as full:
-            process = asyncjobs_command.start(*arguments, stdout=full)
+            # Unbuffered, even an empty text reaches the device.
+            process = asyncjobs_command.start(*arguments, stdout=full, PYTHONUNBUFFERED=unbuffered)
         done = asyncjobs_command.finish(process)
         assert (done.code, done.err) == (5, "asyncjobs: standard output: No space left on device\n")
 
