@@ -433,6 +433,14 @@ def test_members_that_cannot_be_undone_are_left_at_their_word() -> None:
         check_members(reader(raw), len(raw))
 
 
+def test_looking_for_damage_is_no_judgement_of_growth() -> None:
+    """An archive that is kept and not unpacked may hold whatever it likes, as long as it is whole."""
+    raw = honest({"zeros": bytes(20 << 20)})
+    check_members(reader(raw), len(raw))
+    with pytest.raises(UnsafeArchiveError, match="would grow"):
+        unpack_all(raw)
+
+
 def test_a_member_without_a_local_header_is_damage() -> None:
     """Where the directory points, a member has to begin."""
     raw = build([Entry(), Entry(name=b"b")]).replace(b"PK\x03\x04", b"PK\x03\x05", 1)

@@ -74,6 +74,20 @@ def test_open_colours_are_reset_at_the_end() -> None:
     assert sanitize_line("plain") == "plain"
 
 
+@pytest.mark.parametrize(
+    "unfinished", ["\x1b]0;title", "\x1b[3", "\x1b", "\x1bPx\x1b", "\x1b#", b"\xe2\x82", "x\r"]
+)
+def test_nothing_of_a_stream_is_left_for_the_next(unfinished: str | bytes) -> None:
+    """What a log did not finish ends with it, colours included; the filter may be used again."""
+    terminal = TerminalFilter()
+    assert terminal.feed("\x1b[31mred") == "\x1b[31mred"
+    terminal.feed(unfinished)
+    assert terminal.finish().endswith("\x1b[0m")
+    assert terminal.feed("1mback") == "1mback"
+    assert terminal.feed(b"1mback") == "1mback"
+    assert terminal.finish() == ""
+
+
 def test_overlong_colours_are_dropped() -> None:
     """A colour sequence has at most 64 characters."""
     longest = "\x1b[" + "1" * 61 + "m"
