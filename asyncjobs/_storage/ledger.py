@@ -3,19 +3,26 @@
 One row for each path. A row is written twice: as a promise before a file gets its name, and as done after
 it has it; so a crash between the two is told from a stranger's file. It stores what it is given and judges
 nothing.
+
+What many callers ask for while the thread is busy is done in one hop and one transaction: a disk forces it
+down once for all of them, and each hears of it only then.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import msgspec
 
 from asyncjobs._errors import ManifestError
-from asyncjobs._storage.hops import Hops
+from asyncjobs._storage.hops import Hops, joined
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 UNFINISHED = ""
@@ -70,6 +77,9 @@ class FileRow:
     """Seconds since the epoch."""
 
 
+_COLUMNS = tuple(field.name for field in attrs.fields(FileRow))
+
+
 @attrs.frozen
 class TreeRow:
     """One folder that an archive was unpacked into."""
@@ -81,16 +91,59 @@ class TreeRow:
     """What was unpacked, below the folder; while it is replaced, what was and what will be."""
 
 
+@attrs.frozen
+class _Batch:
+    """What is done together, in this order."""
+
+    calls: list[Callable[[], object]]
+    done: asyncio.Task[None]
+
+
 class Ledger:
     """The manifest of one root. Opened by `open_ledger`, closed with `aclose`."""
 
     def __init__(self, hops: Hops, connection: sqlite3.Connection) -> None:
         self._hops = hops
         self._connection = connection
+        self._turn = asyncio.Lock()
+        self._gathering: _Batch | None = None
+
+    async def _together(self, work: Callable[[], T]) -> T:
+        """Do something in the thread, with what others ask for until it is free.
+
+        Raises:
+            DiskFullError, ManifestError: Nothing of all that was done.
+
+        Cancellation: delivered once it is done.
+        """
+        found: list[T] = []
+        if self._gathering is None:
+            calls: list[Callable[[], object]] = []
+            self._gathering = _Batch(calls, asyncio.ensure_future(self._work_off(calls)))
+        batch = self._gathering
+        batch.calls.append(lambda: found.append(work()))
+        await joined(batch.done)
+        batch.done.result()
+        return found[0]
+
+    async def _work_off(self, calls: list[Callable[[], object]]) -> None:
+        try:
+            await self._turn.acquire()
+        finally:
+            self._gathering = None  # from here on others begin a new one
+        try:
+            await self._hops.call(self._transact, calls)
+        finally:
+            self._turn.release()
+
+    def _transact(self, calls: list[Callable[[], object]]) -> None:
+        with self._connection:
+            for each in calls:
+                each()
 
     async def row(self, path: str) -> FileRow | None:
         """The row of one path."""
-        return await self._hops.call(self._row, path)
+        return await self._together(lambda: self._row(path))
 
     def _row(self, path: str) -> FileRow | None:
         found = self._connection.execute("SELECT * FROM files WHERE path = ?", (path,)).fetchone()
@@ -114,25 +167,21 @@ class Ledger:
 
     async def put(self, row: FileRow) -> None:
         """Insert or replace one row, durably."""
-        await self._hops.call(self._put, row)
+        await self._together(lambda: self._put(row))
 
     def _put(self, row: FileRow) -> None:
-        values = attrs.astuple(row)
+        values = [getattr(row, name) for name in _COLUMNS]
         marks = ", ".join("?" * len(values))
-        with self._connection:
-            self._connection.execute(f"INSERT OR REPLACE INTO files VALUES ({marks})", values)  # noqa: S608 -- marks
+        self._connection.execute(f"INSERT OR REPLACE INTO files VALUES ({marks})", values)  # noqa: S608 -- marks
 
     async def forget(self, paths: Iterable[str]) -> None:
         """Delete rows, durably."""
-        await self._hops.call(self._forget, list(paths))
-
-    def _forget(self, paths: list[str]) -> None:
-        with self._connection:
-            self._connection.executemany("DELETE FROM files WHERE path = ?", [(each,) for each in paths])
+        gone = [(each,) for each in paths]
+        await self._together(lambda: self._connection.executemany("DELETE FROM files WHERE path = ?", gone))
 
     async def tree(self, path: str) -> TreeRow | None:
         """What was unpacked into a folder."""
-        return await self._hops.call(self._tree, path)
+        return await self._together(lambda: self._tree(path))
 
     def _tree(self, path: str) -> TreeRow | None:
         found = self._connection.execute("SELECT * FROM trees WHERE path = ?", (path,)).fetchone()
@@ -142,20 +191,14 @@ class Ledger:
 
     async def put_tree(self, row: TreeRow) -> None:
         """Insert or replace what was unpacked into a folder, durably."""
-        await self._hops.call(self._put_tree, row)
-
-    def _put_tree(self, row: TreeRow) -> None:
-        with self._connection:
-            values = (row.path, row.sha256, msgspec.json.encode(row.files))
-            self._connection.execute("INSERT OR REPLACE INTO trees VALUES (?, ?, ?)", values)
+        values = (row.path, row.sha256, msgspec.json.encode(row.files))
+        await self._together(
+            lambda: self._connection.execute("INSERT OR REPLACE INTO trees VALUES (?, ?, ?)", values)
+        )
 
     async def forget_tree(self, path: str) -> None:
         """Delete the record of an unpacked folder."""
-        await self._hops.call(self._forget_tree, path)
-
-    def _forget_tree(self, path: str) -> None:
-        with self._connection:
-            self._connection.execute("DELETE FROM trees WHERE path = ?", (path,))
+        await self._together(lambda: self._connection.execute("DELETE FROM trees WHERE path = ?", (path,)))
 
     async def aclose(self) -> None:
         """Close the file; twice is fine."""
@@ -163,8 +206,7 @@ class Ledger:
 
 
 def _file_row(values: tuple[object, ...]) -> FileRow:
-    names = [field.name for field in attrs.fields(FileRow)]
-    facts = dict(zip(names, values, strict=True))
+    facts = dict(zip(_COLUMNS, values, strict=True))
     facts["complete"] = bool(facts["complete"])
     return FileRow(**facts)  # type: ignore[arg-type]  # sqlite gives object; the schema fixes the types
 
