@@ -173,13 +173,14 @@ async def _all_here(run: Run, ref: JobRef, into: str, files: tuple[str, ...]) ->
         path = f"{into}/{each}"
         run.wanted_paths.add(path)
         row = await run.root.ledger.row(path)
+        size = None if row is None else row.remote_size
+        if await run.is_kept(row, ref.job_id, size):
+            continue
         folder, name = await run.folder_of(path)
         if folder is None:
             return False
         try:
-            action, _ = await run.action_for(
-                folder, name, path, ref.job_id, None if row is None else row.remote_size
-            )
+            action = await run.action_for(folder, name, row, ref.job_id, size)
         finally:
             await folder.close()
         if action not in {Action.KEEP, Action.RECORD}:
@@ -220,7 +221,8 @@ async def _one(run: Run, target: str, ref: JobRef, path: str, entry: ArtifactEnt
     folder, name = await run.folder_of(path)
     assert folder is not None, "only dry runs lack a folder"
     try:
-        action, row = await run.action_for(folder, name, path, ref.job_id, entry.size)
+        row = await run.root.ledger.row(path)
+        action = await run.action_for(folder, name, row, ref.job_id, entry.size)
         if action in {Action.KEEP, Action.RECORD}:
             return
         place = Place(

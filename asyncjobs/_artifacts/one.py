@@ -134,13 +134,21 @@ async def _reason_of(run: Run, place: Place, error: AsyncJobsError) -> str | Non
 
 
 async def _settle(run: Run, place: Place) -> None:
+    ref, size = place.ref, place.size
+    where = run.root.path / place.path
+    row = await run.root.ledger.row(place.path)
+    # From a lock file: the very bytes are wanted.
+    is_another = row is not None and place.source.sha256 not in {None, row.sha256}
+    is_simple = row is not None and row.target == place.target and not is_another and not run.options.extract
+    if row is not None and is_simple and await run.is_kept(row, ref.job_id, size):
+        # Of a folder that is as it should be this is all that is done: it is not even opened.
+        run.settle("unchanged", ArtifactOutcome(ref, where, row.size, row.sha256))
+        return
     folder, name = await run.folder_of(place.path)
     try:
-        ref, size = place.ref, place.size
-        action, row = await run.action_for(folder, name, place.path, ref.job_id, size)
-        if place.source.sha256 is not None and row is not None and row.sha256 != place.source.sha256:
+        action = await run.action_for(folder, name, row, ref.job_id, size)
+        if is_another:
             action = Action.UPDATE
-        where = run.root.path / place.path
         if action in {Action.KEEP, Action.RECORD}:
             assert row is not None
             if row.target != place.target and not run.options.dry_run:

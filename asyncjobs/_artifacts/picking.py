@@ -28,7 +28,7 @@ from asyncjobs._manifest import (
 )
 from asyncjobs._models import ArtifactEntry
 from asyncjobs._options import ExtractLimits
-from asyncjobs._storage import Folder, claim_part
+from asyncjobs._storage import Folder, claim_part, examine_beside
 
 
 @attrs.frozen
@@ -77,7 +77,9 @@ class Archive:
             await self._folder.pour(
                 self._data_name, lambda read_at, _: unpack(read_at, member, self._came_out), part.feed
             )
-            return Fetched(part, part.length, await part.finish(sync=fsync), Kind.RAW)
+            sha256 = await part.finish(sync=fsync)
+            kind, facts, other = await examine_beside(folder, part.data_name, name, lambda *_: Kind.RAW)
+            return Fetched(part, part.length, sha256, kind, facts.mtime_ns, other)
         except BaseException:
             await part.release()
             raise

@@ -62,8 +62,7 @@ async def fetch_and_place(
     try:
         fetched = await (_from_source(run, place, folder, name) if fetch is None else fetch(folder, name))
         try:
-            await run.check_replaceable(folder, name, known, fetched.sha256)
-            facts = await folder.facts(fetched.part.data_name)
+            await run.check_replaceable(folder, name, known, fetched.in_its_place, fetched.sha256)
             row = FileRow(
                 path=place.path,
                 target=place.target,
@@ -74,7 +73,7 @@ async def fetch_and_place(
                 remote_size=place.size,
                 size=fetched.size,
                 # A rename keeps the time, so it is known before the file has its name.
-                mtime_ns=0 if facts is None else facts.mtime_ns,
+                mtime_ns=fetched.mtime_ns,
                 sha256=fetched.sha256,
                 complete=False,
                 stored_at=run.api.clock.time(),

@@ -38,12 +38,14 @@ from asyncjobs._models import (
     SyncReport,
 )
 from asyncjobs._options import SyncOptions
-from asyncjobs._storage import FileRow, Folder, Root, Storage, joined
+from asyncjobs._storage import FileFacts, FileRow, Folder, Root, Storage, joined
 
 SPARE_BYTES = 32 * 1024 * 1024
 """Left free on the disk: for the manifest, and for whoever shares it."""
 
 _EASE_SECONDS = 1.0
+_ROOM_SECONDS = 1.0
+"""How long the word of a disk with more than twice the room is good: small files come by the hundred."""
 
 logger = logging.getLogger("asyncjobs")
 
@@ -71,6 +73,9 @@ class Run:
     """Jobs that were selected and have no path in this run, but whose files must stay."""
     received: int = 0
     _reserved: int = 0
+    _room: int = 0
+    """What was free and not set aside when the disk was asked last, less what was set aside since."""
+    _measured_at: float = float("-inf")
     _eased_at: float = float("-inf")
 
     # -- telling --------------------------------------------------------------------------------------
@@ -126,13 +131,25 @@ class Run:
 
     # -- what is here already -------------------------------------------------------------------------
 
+    async def is_kept(self, row: FileRow | None, job_id: int, size: int | None) -> bool:
+        """Whether nothing is to be done for one path; asks no more of the disk than what has the name."""
+        if row is None or row.job_id != job_id or self.options.verify:
+            return False
+        try:
+            facts = await self.root.facts(row.path)
+        except DestinationError:
+            return False  # whoever opens the folder meets it again, and says so
+        action = choose_action(job_id=job_id, size=size, remembered=_remembered(row), on_disk=_on_disk(facts))
+        return action is Action.KEEP
+
     async def action_for(
-        self, folder: Folder | None, name: str, path: str, job_id: int, size: int | None
-    ) -> tuple[Action, FileRow | None]:
+        self, folder: Folder | None, name: str, row: FileRow | None, job_id: int, size: int | None
+    ) -> Action:
         """What to do with one path, its file hashed when that is needed to tell."""
-        row = await self.root.ledger.row(path)
         remembered = None if row is None else _remembered(row)
-        on_disk = await self._on_disk(folder, name)
+        on_disk = None
+        if folder is not None and row is not None and row.job_id == job_id:
+            on_disk = _on_disk(await folder.facts(name))
         action = choose_action(
             job_id=job_id, size=size, remembered=remembered, on_disk=on_disk, verify=self.options.verify
         )
@@ -148,20 +165,24 @@ class Run:
                 await folder.sync()
             row = attrs.evolve(row, complete=True, mtime_ns=on_disk.mtime_ns)
             await self.root.ledger.put(row)
-        return action, row
+        return action
 
     @staticmethod
-    async def _on_disk(folder: Folder | None, name: str) -> OnDisk | None:
-        facts = None if folder is None else await folder.facts(name)
-        return OnDisk(facts.size, facts.mtime_ns) if facts is not None and facts.is_file else None
-
-    async def check_replaceable(self, folder: Folder, name: str, row: FileRow | None, sha256: str) -> None:
+    async def check_replaceable(
+        folder: Folder, name: str, row: FileRow | None, facts: FileFacts | None, sha256: str
+    ) -> None:
         """Make sure that giving a file its name destroys nothing but our own.
+
+        Args:
+            folder: The folder of it.
+            name: The name.
+            row: The record of an earlier file of this name.
+            facts: What has the name now.
+            sha256: Of the file that is to get it.
 
         Raises:
             DestinationError: Something else is there, and it is not the very same file.
         """
-        facts = await folder.facts(name)
         if facts is None or (facts.is_file and row is not None):
             return
         if facts.is_file and await folder.sha256(name) == sha256:
@@ -188,12 +209,16 @@ class Run:
                 f"the server announces {size} bytes, and the whole disk of {str(self.root.path)!r} has"
                 f" {self.root.disk_bytes}; choose another disk, or leave the job out"
             )
-        free = await self.root.free_bytes()
-        if size + self._reserved + SPARE_BYTES > free:
-            raise DiskFullError(
-                f"{size} bytes do not fit below {str(self.root.path)!r}: {free} are free,"
-                f" {self._reserved} of them are needed by downloads under way"
-            )
+        now = self.api.clock.monotonic()
+        if size > self._room // 2 or now - self._measured_at >= _ROOM_SECONDS:
+            free = await self.root.free_bytes()
+            self._room, self._measured_at = free - self._reserved - SPARE_BYTES, now
+            if size > self._room:
+                raise DiskFullError(
+                    f"{size} bytes do not fit below {str(self.root.path)!r}: {free} are free,"
+                    f" {self._reserved} of them are needed by downloads under way"
+                )
+        self._room -= size
         self._reserved += size
         return size
 
@@ -220,6 +245,10 @@ class Run:
         self.slots.release()
         await self.api.clock.sleep(_EASE_SECONDS)
         await self.slots.acquire()
+
+
+def _on_disk(facts: FileFacts | None) -> OnDisk | None:
+    return OnDisk(facts.size, facts.mtime_ns) if facts is not None and facts.is_file else None
 
 
 def _remembered(row: FileRow) -> Remembered:

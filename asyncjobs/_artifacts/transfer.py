@@ -39,7 +39,7 @@ from asyncjobs._manifest import (
     sha256_of,
     usable_validator,
 )
-from asyncjobs._storage import Folder, Part, claim_part
+from asyncjobs._storage import FileFacts, Folder, Part, claim_part, examine_beside
 
 OpenBody = Callable[[int | None, str | None], AbstractAsyncContextManager[Body]]
 """`open(range_start, if_range)`: one request for the file, or for its rest."""
@@ -79,6 +79,9 @@ class Fetched:
     size: int
     sha256: str
     kind: Kind
+    mtime_ns: int
+    in_its_place: FileFacts | None
+    """What had the name when it was verified."""
 
 
 class _RefusedError(ProtocolError):
@@ -121,7 +124,7 @@ async def fetch_whole(
         transfer = _Transfer(api, part, source, meter, attempts)
         try:
             await transfer.run()
-            outcome = await _verified(transfer, folder, fsync=fsync, check_crcs=check_crcs)
+            outcome = await _verified(transfer, folder, name, fsync=fsync, check_crcs=check_crcs)
         except IntegrityError:
             await part.discard()
             raise
@@ -138,7 +141,7 @@ async def fetch_whole(
 
 
 async def _verified(
-    transfer: _Transfer, folder: Folder, *, fsync: bool, check_crcs: bool
+    transfer: _Transfer, folder: Folder, name: str, *, fsync: bool, check_crcs: bool
 ) -> Fetched | IntegrityError:
     """Close a file that is here to its last byte: it, or what is wrong with it."""
     part = transfer.part
@@ -147,10 +150,11 @@ async def _verified(
     size, sha256 = part.length, await part.finish(sync=fsync)
     try:
         transfer.check_hash(sha256)
-        kind = await folder.examine(part.data_name, _judge(transfer.source, crcs=crcs, doubtful=doubtful))
+        judge = _judge(transfer.source, crcs=crcs, doubtful=doubtful)
+        kind, facts, other = await examine_beside(folder, part.data_name, name, judge)
     except IntegrityError as error:
         return error
-    return Fetched(part, size, sha256, kind)
+    return Fetched(part, size, sha256, kind, facts.mtime_ns, other)
 
 
 async def _wait(attempts: Attempts, error: AsyncJobsError) -> None:
@@ -252,7 +256,6 @@ class _Transfer:
                 self._changed()
                 return False
             self.unproven = body.framing == "close"
-        await part.drain()
         return self._is_whole(decision)
 
     async def _known(self) -> bytes:
@@ -279,7 +282,9 @@ class _Transfer:
         if not self.source.any_bytes:
             # The ETag of a file out of an archive has the same form and is the hash of something else.
             self.announced_sha256 = sha256_of(body.headers, from_api=body.from_api)
-        await self.part.note(validator, decision.total)
+        if decision.total is None or decision.total > OVERLAP_BYTES:
+            # Less is never gone on with, so nobody would read what is written down for it.
+            await self.part.note(validator, decision.total)
 
     async def _stream(self, body: Body, decision: Decision, overlap: Overlap) -> bool:
         """Take a body; False when what is here already did not come again."""

@@ -6,7 +6,14 @@ is; what it should judge it is given as a function.
 
 from asyncjobs._storage.hops import Hops, joined
 from asyncjobs._storage.ledger import UNFINISHED, FileRow, Ledger, TreeRow
-from asyncjobs._storage.parts import GATHER_BYTES, Part, claim_part, drop_part, sweep_beside
+from asyncjobs._storage.parts import (
+    GATHER_BYTES,
+    Part,
+    claim_part,
+    drop_part,
+    examine_beside,
+    sweep_beside,
+)
 from asyncjobs._storage.roots import Root
 from asyncjobs._storage.seam import BlockingFolder, FileFacts, Files, Folder, ReadAt, Writer
 from asyncjobs._storage.storage import Storage
@@ -29,6 +36,7 @@ __all__ = [
     "Writer",
     "claim_part",
     "drop_part",
+    "examine_beside",
     "joined",
     "sweep_beside",
 ]

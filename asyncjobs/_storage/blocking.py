@@ -140,6 +140,10 @@ class DiskTree:
         """Move a file or a folder."""
         os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
+    def replace(self, old: str, new: str) -> None:
+        """Move a file, over whatever file has the name."""
+        os.replace(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
     def remove(self, name: str) -> None:
         """Delete a file or a link, never what it points at."""
         os.unlink(name, dir_fd=self._fd)

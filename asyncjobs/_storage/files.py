@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -92,6 +92,16 @@ def _open_folder(path: Path, create: bool, found: list[int]) -> int:
     return found[0]
 
 
+def _descend(above: int, name: str, *, create: bool, sync: bool) -> int:
+    """Open a folder in an open one (in a thread), made when *create* says so, its name on the disk."""
+    if create:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=above)
+    if sync:
+        sync_folder(above)
+    return os.open(name, FOLDER_FLAGS, dir_fd=above)
+
+
 class DiskFolder:
     """A folder by its descriptor."""
 
@@ -100,37 +110,44 @@ class DiskFolder:
         self._fd = descriptor
         self.path = path
 
-    async def folder(self, name: str, *, create: bool, sync: bool = False) -> DiskFolder:
-        """Open a folder in this one; a link in its place is refused."""
+    async def folder(self, *names: str, create: bool, sync: bool = False) -> DiskFolder:
+        """Open a folder below this one, one name at a time; a link in the place of one is refused."""
         found: list[int] = []
 
         def work() -> int:
-            if create:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(name, dir_fd=self._fd)
-                    if sync:
-                        sync_folder(self._fd)
-            found.append(os.open(name, FOLDER_FLAGS, dir_fd=self._fd))
+            found.append(self._open_below(names, create=create, sync=sync))
             return found[0]
 
         try:
-            return DiskFolder(self._hops, await self._hops.call(work), self.path / name)
+            return DiskFolder(self._hops, await self._hops.call(work), self.path.joinpath(*names))
         except BaseException:
             _close_all(found)
             raise
 
-    async def create(self, name: str) -> DiskWriter:
-        """Make a new file."""
-        return await self._writer(name, os.O_CREAT | os.O_EXCL)
+    def _open_below(self, names: Iterable[str], *, create: bool, sync: bool) -> int:
+        below = os.open(".", FOLDER_FLAGS, dir_fd=self._fd)
+        for name in names:
+            above = below
+            try:
+                below = _descend(above, name, create=create, sync=sync)
+            finally:
+                os.close(above)
+        return below
+
+    async def create(self, name: str, *, record: tuple[str, bytes] | None = None) -> DiskWriter:
+        """Make a new file, and before it the one that speaks of it."""
+        return await self._writer(name, os.O_CREAT | os.O_EXCL, record)
 
     async def reopen(self, name: str) -> DiskWriter:
         """Go on at the end of a file that is already there."""
         return await self._writer(name, 0)
 
-    async def _writer(self, name: str, how: int) -> DiskWriter:
+    async def _writer(self, name: str, how: int, record: tuple[str, bytes] | None = None) -> DiskWriter:
         found: list[int] = []
 
         def work(stop: threading.Event) -> DiskWriter:
+            if record is not None:
+                self._write_whole(*record, sync=False)
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | how
             found.append(os.open(name, flags, 0o666, dir_fd=self._fd))
             if not stat.S_ISREG(os.fstat(found[0]).st_mode):
@@ -164,18 +181,17 @@ class DiskFolder:
 
     async def write_whole(self, name: str, data: bytes, *, sync: bool) -> None:
         """Write beside, then replace."""
+        await self._hops.call(self._write_whole, name, data, sync=sync)
 
-        def work() -> None:
-            beside = f"{name}.new"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(beside, flags, 0o666, dir_fd=self._fd), "wb") as file:
-                file.write(data)
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
-            os.replace(beside, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
-
-        await self._hops.call(work)
+    def _write_whole(self, name: str, data: bytes, *, sync: bool) -> None:
+        beside = f"{name}.new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(beside, flags, 0o666, dir_fd=self._fd), "wb") as file:
+            file.write(data)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        os.replace(beside, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     async def rename(self, old: str, new: str) -> bool:
         """Move a file within the folder, over whatever is there."""
@@ -212,9 +228,22 @@ class DiskFolder:
 
         return await self._hops.call(work)
 
-    async def facts(self, name: str) -> FileFacts | None:
+    async def facts(self, *names: str) -> FileFacts | None:
         """What has the name; a link is neither file nor folder."""
-        return await self._hops.call(facts_of, name, self._fd)
+        *folders, name = names
+        return await self._hops.call(self._facts_below, folders, name)
+
+    def _facts_below(self, folders: list[str], name: str) -> FileFacts | None:
+        if not folders:
+            return facts_of(name, self._fd)
+        try:
+            below = self._open_below(folders, create=False, sync=False)
+        except FileNotFoundError:
+            return None
+        try:
+            return facts_of(name, below)
+        finally:
+            os.close(below)
 
     async def names(self) -> list[str]:
         """Every name in the folder."""
@@ -279,7 +308,7 @@ class DiskFolder:
 
     async def me(self) -> str:
         """This process, by machine, process id and start."""
-        return await self._hops.call(whoami)
+        return whoami()
 
     async def has_ended(self, owner: str) -> bool:
         """Whether a process of this machine is over; of another machine nobody here can know."""
@@ -366,8 +395,8 @@ class DiskWriter:
         await self._hops.call(work)
         self._digest, self.length = hashlib.sha256(), 0
 
-    async def finish(self, *, sync: bool) -> str:
-        """Check the size, force to the disk, close, and give the hash.
+    async def finish(self, pieces: Sequence[bytes] = (), *, sync: bool) -> str:
+        """Append what is left, check the size, force to the disk, close, and give the hash.
 
         Raises:
             DestinationError: The disk has another number of bytes, or one of the calls failed; network
@@ -375,6 +404,8 @@ class DiskWriter:
         """
 
         def work() -> None:
+            if pieces:
+                self._write(pieces)
             if (size := os.fstat(self._fd).st_size) != self.length:
                 raise DestinationError(f"the disk has {size} bytes of a file of {self.length}")
             if sync:

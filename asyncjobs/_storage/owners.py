@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import cache
 from pathlib import Path
 
 
 def whoami() -> str:
     """This process, so that another one on the same machine can tell whether it still runs."""
-    return f"{_machine()}|{os.getpid()}|{_started(os.getpid())}"
+    return _sign(os.getpid())
+
+
+@cache
+def _sign(pid: int) -> str:
+    """Read once for each process (a child is another one): every file that is written is signed."""
+    return f"{_machine()}|{pid}|{_started(pid)}"
 
 
 def _machine() -> str:

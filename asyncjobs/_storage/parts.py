@@ -9,11 +9,13 @@ answer of the server may be appended is decided elsewhere.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import attrs
 import msgspec
@@ -21,7 +23,9 @@ import msgspec
 from asyncjobs._errors import AsyncJobsError, DestinationError
 from asyncjobs._storage.hops import joined, made_whole
 from asyncjobs._storage.owners import same_boot, same_machine
-from asyncjobs._storage.seam import Folder, Writer
+from asyncjobs._storage.seam import BlockingFolder, FileFacts, Folder, ReadAt, Writer
+
+T = TypeVar("T")
 
 GATHER_BYTES = 1024 * 1024
 """Network chunks are gathered to this before a hop into a thread: a hop costs about as much as
@@ -168,10 +172,15 @@ class Part:
         Raises:
             DestinationError: A write failed, or the disk has another number of bytes.
         """
-        await self.drain()
+        await self._settle()
         if self._broken:
             raise DestinationError(f"{self._name!r} was not written whole: a write failed before")
-        return await self._writer.finish(sync=sync)
+        pieces, self._pieces, self._gathered = self._pieces, [], 0
+        try:
+            return await self._writer.finish(pieces, sync=sync)
+        except BaseException:
+            self._broken = True
+            raise
 
     @property
     def data_name(self) -> str:
@@ -191,14 +200,26 @@ class Part:
         task.result()
 
     async def _place(self, name: str, *, sync: bool) -> None:
-        if not await self._folder.rename(self._data, name):
-            raise DestinationError(
-                f"the partial file of {str(self._folder.path / name)!r} is gone: another program deleted it"
-            )
-        self._placed = True
-        await self._forget()
-        if sync:
-            await self._folder.sync()
+        def work(top: BlockingFolder) -> None:
+            try:
+                top.replace(self._data, name)
+            except FileNotFoundError:
+                path = self._folder.path / name
+                raise DestinationError(
+                    f"the partial file of {str(path)!r} is gone: another program deleted it"
+                ) from None
+            self._placed = True
+            if self._record is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    top.remove(_record_name(self._name))
+            if sync:
+                top.sync()
+
+        try:
+            await self._folder.run(work)
+        finally:
+            if self._placed:
+                _live.discard(self._data)
 
     async def release(self) -> None:
         """Keep what is here for a later run, or nothing when it could not be resumed. Never raises ours.
@@ -307,8 +328,40 @@ async def _claim_as(data: str, folder: Folder, name: str, key: str) -> Part:
     me = await folder.me()
     record = PartRecord(key=key, data=data, owner=me, writer=me)
     # The record first: a data file without one could not be told from somebody's own.
-    await _write_record(folder, name, record)
-    return Part(folder, name, record, data, await folder.create(data))
+    both = (_record_name(name), msgspec.json.encode(record))
+    return Part(folder, name, record, data, await folder.create(data, record=both))
+
+
+async def examine_beside(
+    folder: Folder, data: str, name: str, judge: Callable[[ReadAt, int], T]
+) -> tuple[T, FileFacts, FileFacts | None]:
+    """Judge a finished partial file, and look at what has the name that it is to get, in one hop.
+
+    Args:
+        folder: The folder of both.
+        data: The partial file.
+        name: The name.
+        judge: Called in a thread with a reader of the file and its size.
+
+    Returns:
+        What *judge* says, the facts of the partial file, and those of the name.
+
+    Raises:
+        DestinationError: It cannot be read, or somebody deleted it.
+    """
+
+    def work(top: BlockingFolder) -> tuple[T, FileFacts, FileFacts | None]:
+        reader = top.open(data)
+        try:
+            verdict = judge(reader.read_at, reader.size)
+        finally:
+            reader.close()
+        facts = top.facts(data)
+        if facts is None:
+            raise DestinationError(f"{data!r} is gone: another program deleted it")
+        return verdict, facts, top.facts(name)
+
+    return await folder.run(work)
 
 
 async def sweep_parts(folder: Folder, found_names: Iterable[str], locked: bool) -> None:

@@ -17,7 +17,7 @@ from asyncjobs._options import RECORD_FOLDER
 from asyncjobs._storage.hops import Hops
 from asyncjobs._storage.ledger import Ledger, open_ledger
 from asyncjobs._storage.parts import sweep_parts
-from asyncjobs._storage.seam import Files, Folder
+from asyncjobs._storage.seam import FileFacts, Files, Folder
 from asyncjobs._storage.unpack import sweep_trees
 
 LEDGER_NAME = "manifest.sqlite3"
@@ -66,32 +66,18 @@ class Root:
         *parts, name = path.split("/")
         if self._folder is None:
             raise DestinationError(f"the folder {str(self.path)!r} does not exist")
-        folder = await self._folder.folder(".", create=False)
-        for depth, part in enumerate(parts):
-            below = None
-            try:
-                below = await folder.folder(part, create=create, sync=self._durable)
-                if create and self._durable:
-                    await self._force(folder, "/".join(parts[:depth]))
-            except BaseException:
-                if below is not None:
-                    await below.close()
-                raise
-            finally:
-                await folder.close()
-            folder = below
+        where = "/".join(parts)
+        # Once in a run, also when it is there: a run that was killed may have made it and not forced it down.
+        force = create and self._durable and where not in self._forced
+        folder = await self._folder.folder(*parts, create=create, sync=force)
+        if force:
+            self._forced.add(where)
         try:
-            await self._sweep(folder, "/".join(parts))
+            await self._sweep(folder, where)
         except BaseException:
             await folder.close()
             raise
         return folder, name
-
-    async def _force(self, folder: Folder, path: str) -> None:
-        """Force the names in a folder down once: a run that was killed may have made some and not done so."""
-        if path not in self._forced:
-            await folder.sync()
-            self._forced.add(path)
 
     async def _sweep(self, folder: Folder, path: str) -> None:
         if not self._ours or path in self._swept:
@@ -103,6 +89,23 @@ class Root:
                 await sweep_parts(folder, names, self._lock is not None)
                 await sweep_trees(folder, names)
                 self._swept.add(path)
+
+    async def facts(self, path: str) -> FileFacts | None:
+        """What has a path below the root, or None; what a crash left beside it is cleared away.
+
+        Raises:
+            DestinationError: A part is a link, or not a folder; or a part is missing.
+        """
+        *parts, name = path.split("/")
+        if self._folder is None:
+            return None
+        if not self._ours or "/".join(parts) in self._swept:
+            return await self._folder.facts(*parts, name)
+        folder, _ = await self.parent_of(path, create=False)
+        try:
+            return await folder.facts(name)
+        finally:
+            await folder.close()
 
     async def free_bytes(self) -> int:
         """Bytes that may still be written below the root."""

@@ -41,8 +41,8 @@ class Writer(Protocol):
         """Cut the file to nothing and forget the hash."""
         ...
 
-    async def finish(self, *, sync: bool) -> str:
-        """Check that the disk has as many bytes as were written, force them to it, close; the SHA-256."""
+    async def finish(self, pieces: Sequence[bytes] = (), *, sync: bool) -> str:
+        """Append the last pieces, check that the disk has all bytes, force them to it, close; the SHA-256."""
         ...
 
     async def close(self) -> None:
@@ -115,6 +115,10 @@ class BlockingFolder(Protocol):
         """Move a file or a folder to a free name."""
         ...
 
+    def replace(self, old: str, new: str) -> None:
+        """Move a file, over whatever file has the name."""
+        ...
+
     def remove(self, name: str) -> None:
         """Delete a file or a link."""
         ...
@@ -138,12 +142,16 @@ class Folder(Protocol):
     path: Path
     """For messages; calls go to the folder that was opened, wherever it is now."""
 
-    async def folder(self, name: str, *, create: bool, sync: bool = False) -> Folder:
-        """Open a folder in this one, made when *create* says so, the new name forced to the disk."""
+    async def folder(self, *names: str, create: bool, sync: bool = False) -> Folder:
+        """Open a folder in this one, or in those in this one, in one hop.
+
+        Each is made when *create* says so, and its name forced to the disk when *sync* does; without a name
+        it is this one.
+        """
         ...
 
-    async def create(self, name: str) -> Writer:
-        """Make a new file; it must not exist."""
+    async def create(self, name: str, *, record: tuple[str, bytes] | None = None) -> Writer:
+        """Make a new file, which must not exist; a small file that speaks of it is put in place first."""
         ...
 
     async def reopen(self, name: str) -> Writer:
@@ -170,8 +178,8 @@ class Folder(Protocol):
         """Delete an empty folder; False when there is none or it is not empty."""
         ...
 
-    async def facts(self, name: str) -> FileFacts | None:
-        """What has the name, or None."""
+    async def facts(self, *names: str) -> FileFacts | None:
+        """What has the name, in this folder or in those in it that stand before, in one hop; or None."""
         ...
 
     async def names(self) -> list[str]:

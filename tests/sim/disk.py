@@ -234,21 +234,31 @@ class SimFolder:
         self.path = path
         disk.open_files += 1
 
-    async def folder(self, name: str, *, create: bool, sync: bool = False) -> SimFolder:
-        """Open a folder in this one."""
-        if name == ".":
-            return await self._disk.call("dup", lambda: SimFolder(self._disk, self._here, self.path))
+    async def folder(self, *names: str, create: bool, sync: bool = False) -> SimFolder:
+        """Open a folder below this one, one name at a time."""
+        folder = await self._disk.call("dup", lambda: SimFolder(self._disk, self._here, self.path))
+        for name in names:
+            try:
+                below = await folder._below(name, create=create, sync=sync)
+            finally:
+                await folder.close()
+            folder = below
+        return folder
+
+    async def _below(self, name: str, *, create: bool, sync: bool) -> SimFolder:
         if create and name not in self._here.seen:
             await self._disk.call("mkdir", lambda: self._here.change(name, Directory()))
-            if sync:
-                await self.sync()
+        if sync:
+            await self.sync()
         below = self._here.seen.get(name)
         return await self._disk.call(
             "open folder", lambda: SimFolder(self._disk, as_directory(below, name), self.path / name)
         )
 
-    async def create(self, name: str) -> SimWriter:
-        """Make a new file."""
+    async def create(self, name: str, *, record: tuple[str, bytes] | None = None) -> SimWriter:
+        """Make a new file, and before it the one that speaks of it."""
+        if record is not None:
+            await self.write_whole(*record, sync=False)
         file = File()
 
         def work() -> SimWriter:
@@ -332,9 +342,18 @@ class SimFolder:
 
         return await self._disk.call("remove_folder", work)
 
-    async def facts(self, name: str) -> FileFacts | None:
+    async def facts(self, *names: str) -> FileFacts | None:
         """What has the name."""
-        return await self._disk.call("facts", lambda: facts_of(self._here.seen.get(name)))
+
+        def work() -> FileFacts | None:
+            here: Entry | None = self._here
+            for name in names:
+                here = as_directory(here, name).seen.get(name)
+                if here is None:
+                    return None
+            return facts_of(here)
+
+        return await self._disk.call("facts", work)
 
     async def names(self) -> list[str]:
         """Every name."""
@@ -441,8 +460,10 @@ class SimWriter:
         await self._disk.call("truncate", work)
         self._digest, self.length = hashlib.sha256(), 0
 
-    async def finish(self, *, sync: bool) -> str:
-        """Check the size, force, close."""
+    async def finish(self, pieces: Sequence[bytes] = (), *, sync: bool) -> str:
+        """Append what is left, check the size, force, close."""
+        if pieces:
+            await self.write(pieces)
         if len(self._file.seen) != self.length:
             raise DestinationError(f"{len(self._file.seen)} bytes of {self.length}")
         if sync:

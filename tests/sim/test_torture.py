@@ -144,8 +144,8 @@ async def _place_unforced(part: Part, name: str, *, sync: bool) -> None:
     await part._forget()
 
 
-async def _folder_unforced(folder: SimFolder, name: str, *, create: bool, sync: bool = False) -> SimFolder:
-    return await _real_folder(folder, name, create=create)
+async def _folder_unforced(folder: SimFolder, *names: str, create: bool, sync: bool = False) -> SimFolder:
+    return await _real_folder(folder, *names, create=create)
 
 
 _real_folder = SimFolder.folder

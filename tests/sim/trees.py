@@ -73,6 +73,17 @@ class SimTree:
 
         self._disk.now("tree rename", work)
 
+    def replace(self, old: str, new: str) -> None:
+        """Move a file, over whatever file has the name."""
+
+        def work() -> None:
+            entry = as_file(self._here.seen.get(old), old)
+            if new in self._here.seen:
+                as_file(self._here.seen[new], new)
+            self._here.change(old, None, new, entry)
+
+        self._disk.now("tree replace", work)
+
     def remove(self, name: str) -> None:
         """Delete a file."""
 
