@@ -165,6 +165,11 @@ class FakeJob(_Base):
         self.pipeline.agenda.settle()
         return bytes(self._trace)
 
+    def trace_part(self, offset: int, size: int) -> bytes:
+        """So many bytes of the log so far from *offset* on; what is not asked for is not copied."""
+        self.pipeline.agenda.settle()
+        return bytes(self._trace[offset : offset + size])
+
     @property
     def trace_size(self) -> int:
         """Bytes of the log so far."""

@@ -24,11 +24,10 @@ def _trace(call: Call) -> Answer:
     window = _window(call) if call.settings.trace in ("window", "both") else None
     job = find_job(call, project)
     require_trace(call, job)
-    body = job.trace
     if window is not None:
-        offset = min(window[0], len(body))
-        body = body[offset : offset + window[1]]
-    elif call.settings.trace in ("range", "both") and job.log_archived:
+        return Answer(200, job.trace_part(*window), _headers(job))
+    body = job.trace
+    if call.settings.trace in ("range", "both") and job.log_archived:
         return _by_workhorse(call, job, body)
     return Answer(200, body, _headers(job))
 
