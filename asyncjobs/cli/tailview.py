@@ -110,7 +110,9 @@ class TailView:
                 self._leave(event.ref)
                 return f"{sign} {self._status(event.job.status)}, shown as far as it is now"
             case asyncjobs.TailFailed():
-                text = f"{self._sign('!', event.ref, '')}: {explain(event.error)}"
+                text = f"! {event.ref}: {explain(event.error)}"
+                if self._news_colour:
+                    text = f"\x1b[1;31m{text}{_RESET}"
                 self._leave(event.ref)
                 return text
             case _:

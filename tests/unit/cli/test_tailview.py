@@ -131,6 +131,12 @@ def test_a_job_keeps_one_colour_in_both_streams() -> None:
     assert line.split("m")[0] == news.split("m")[0]
 
 
+def test_a_broken_tail_is_red() -> None:
+    """What failed is seen among all the coming and going."""
+    news = view(colour=True).news(asyncjobs.TailFailed(REF, asyncjobs.TraceError("gone"), None))
+    assert news == "\x1b[1;31m! shop/web/-/jobs/1042: gone\x1b[0m"
+
+
 def test_news_have_their_own_colour_switch() -> None:
     """Lines in a pipe are plain while the news on a terminal are coloured."""
     shown = view(terminal=False, colour=False, news_colour=True)
