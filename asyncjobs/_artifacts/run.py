@@ -24,7 +24,6 @@ from asyncjobs._manifest import (
     Places,
     Remembered,
     choose_action,
-    folder_beside,
     render,
 )
 from asyncjobs._models import (
@@ -116,7 +115,7 @@ class Run:
         """
         path = render(self.options.path_template, ref, job)
         beside = self.options.extract or bool(self.options.members)
-        path = self.places.claim(path, ref.job_id, extra=[folder_beside(path)] if beside else [])
+        path = self.places.claim(path, ref.job_id, beside=beside)
         self.wanted_paths.add(path)
         return path
 

@@ -7,8 +7,6 @@ do not tell upper from lower case.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import attrs
 
 from asyncjobs._errors import UnsafePathError
@@ -93,19 +91,19 @@ class Places:
             self._owners.setdefault(key, 0)
         self._owners[collision_key(path)] = job_id
 
-    def claim(self, path: str, job_id: int, *, extra: Iterable[str] = ()) -> str:
+    def claim(self, path: str, job_id: int, *, beside: bool = False) -> str:
         """Give *path* to a job, or the path with the id in its name when another one has it.
 
         Args:
             path: As `render` made it.
             job_id: Who asks; asking again gives the same answer.
-            extra: Ready `folder_beside` suffix paths that must be free as well.
+            beside: The folder beside it is claimed with it.
 
         Raises:
             UnsafePathError: Both are taken, or a file of another job stands where a folder is needed.
         """
-        for candidate, others in ((path, tuple(extra)), (with_id(path, job_id), ())):
-            wanted = [candidate, *(others or ((folder_beside(candidate),) if extra else ()))]
+        for candidate in (path, with_id(path, job_id)):
+            wanted = [candidate, folder_beside(candidate)] if beside else [candidate]
             if all(self._free(each, job_id) for each in wanted):
                 for each in wanted:
                     self.remember(each, job_id)

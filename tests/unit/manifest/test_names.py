@@ -148,6 +148,8 @@ def test_long_paths_lose_from_their_longest_parts() -> None:
     assert [len(part) for part in long] == [100, 100, 1]
     longer = render("/".join(["x" * 90] * 3) + "/{job_id}", ref, job()).split("/")
     assert [len(part) for part in longer] == [60, 60, 60, 1]
+    longest = render("/".join(["x" * 60] * 6) + "/{job_id}", ref, job()).split("/")
+    assert [len(part) for part in longest] == [24] * 6 + [1]
     with pytest.raises(UnsafePathError, match="longer than 240 bytes"):
         render("/".join(["x" * 20] * 12) + "/{job_id}", ref, job())
 
@@ -179,9 +181,9 @@ def test_places_see_files_in_the_way_of_folders() -> None:
 def test_places_keep_the_extraction_folder_free() -> None:
     """With a folder beside the archive, that folder is claimed too."""
     places = Places()
-    assert places.claim("a.zip", 1, extra=[folder_beside("a.zip")]) == "a.zip"
+    assert places.claim("a.zip", 1, beside=True) == "a.zip"
     assert places.claim("a", 2) == "a-2"
-    assert places.claim("a.zip", 3, extra=[folder_beside("a.zip")]) == "a-3.zip"
+    assert places.claim("a.zip", 3, beside=True) == "a-3.zip"
     assert places.claim("a-3", 4) == "a-3-4"
     assert places.claim("a.zip", 5) == "a-5.zip"
     assert places.claim("a-5", 6) == "a-5", "nothing is kept free for who does not unpack"
