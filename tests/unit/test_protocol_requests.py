@@ -135,6 +135,21 @@ GOLDEN: list[tuple[r.Request, str, EndpointClass, Kind]] = [
         EndpointClass.OTHER,
         Kind.READ,
     ),
+    (
+        r.project_pipelines(1, {"yaml_errors": True}),
+        "GET /projects/1/pipelines?per_page=100&yaml_errors=true",
+        EndpointClass.OTHER,
+        Kind.READ,
+    ),
+    (
+        r.group_projects(5, include_subgroups=False),
+        (
+            "GET /groups/5/projects?per_page=100&include_subgroups=false&with_shared=false&simple=true"
+            "&order_by=id&sort=asc"
+        ),
+        EndpointClass.PROJECT,
+        Kind.READ,
+    ),
     (r.pipeline("g/a", 6), "GET /projects/g%2Fa/pipelines/6", EndpointClass.OTHER, Kind.READ),
     (
         r.group_projects("g/s", include_subgroups=True),
@@ -155,7 +170,7 @@ def test_every_endpoint(request_: r.Request, line: str, endpoint: EndpointClass,
     query = "&".join(f"{name}={value}" for name, value in request_.query)
     assert f"{request_.method} {request_.path}" + (f"?{query}" if query else "") == line
     assert (request_.endpoint, request_.kind) == (endpoint, kind)
-    assert request_.body is None
+    assert (request_.body, request_.headers) == (None, ())
 
 
 @pytest.mark.parametrize("request_", [row[0] for row in GOLDEN], ids=[row[1] for row in GOLDEN])
