@@ -117,6 +117,7 @@ def test_endless_sequences_hold_nothing() -> None:
 def test_names_are_one_line_without_escapes() -> None:
     """A job name cannot colour, break the line or move the cursor."""
     assert sanitize_text("a\x1b[31mb\nc\td\re\u2028f\x9b2Jg") == "ab c d e fg"
+    assert sanitize_text("a\u2028b\u2029c\td") == "a b c d"
     assert sanitize_text("build: [linux, amd64] ✓") == "build: [linux, amd64] ✓"
 
 
