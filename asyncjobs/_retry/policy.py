@@ -42,8 +42,8 @@ class Verdict(StrEnum):
 
 RETRIED_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 525)})
 UNKNOWN_STATUSES: Final = frozenset({500, 502, 503, 504, *range(520, 525)})
-"""After these a write may or may not have happened: a 503 as well, which GitLab sends in the middle of its work
-when its Git backend is exhausted. Only one with Retry-After is refused work."""
+"""After these a write may or may not have happened: a 503 as well, which GitLab sends in the middle of its
+work when its Git backend is exhausted. Only one with Retry-After is refused work."""
 
 _WRITE_ATTEMPTS: Final = {Kind.WRITE: 3, Kind.ONCE: 2}
 _DNS_ATTEMPTS: Final = 2
