@@ -88,7 +88,6 @@ SERVER_TROUBLES = [
     Trouble("fin_midbody", 0.15, {"framing": "chunked"}),
     Trouble("delay", 0.2, {"seconds": 20.0}),
     *(Trouble("framing", 0.3, {"framing": framing}) for framing in ("chunked", "close")),
-    Trouble("fin_midbody", 0.15, {"framing": "close"}),
     *(Trouble(name, 0.3) for name in ("range_ignored", "range_wrong_start", "range_wrong_total")),
     *(Trouble(name, 0.3) for name in ("range_no_content_range", "range_other_etag", "range_encoded")),
     *(Trouble(name, 0.3) for name in ("range_416", "range_weak_etag")),
