@@ -238,7 +238,7 @@ def test_long_timestamped_lines_keep_their_stamp_in_the_first_part() -> None:
 
 
 @pytest.mark.parametrize("data", [b"\x80" * 100, "é".encode() * 50, "€".encode() * 33, "😀".encode() * 25])
-@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 10])
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6, 7, 8, 10])
 def test_no_limit_is_too_small_and_no_byte_too_odd(data: bytes, limit: int) -> None:
     """Characters are cut only where they do not fit at all, and what is no text is cut anywhere."""
     lines = same_however_fed(data + b"\n", max_line=limit)
