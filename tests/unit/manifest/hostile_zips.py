@@ -308,6 +308,10 @@ def _sizes() -> Iterator[tuple[str, bytes]]:
         "zip64 field longer than there is",
         build([Entry(size=0xFFFFFFFF, central_extra=struct.pack("<2H2Q", 1, 99, 5, 5))]),
     )
+    yield (
+        "zip64 field a byte longer than there is",
+        build([Entry(size=0xFFFFFFFF, central_extra=struct.pack("<2H2Q", 1, 17, 5, 5))]),
+    )
     yield "zip64 size in the local header alone", build([Entry(local_size=0xFFFFFFFF)])
     yield (
         "data beyond the last member",
@@ -400,7 +404,9 @@ RULES: dict[str, str] = {
     "announces 3 members and lists 0": "end record alone, lying",
     "would reach into the end": "directory too long",
     "zip64 record that is not there": "zip64 promised",
-    "needs a zip64 field": "zip64 size promised; zip64 field longer than there is",
+    "needs a zip64 field": (
+        "zip64 size promised; zip64 field longer than there is; zip64 field a byte longer than there is"
+    ),
     "zip64 field is cut": "zip64 field cut",
     "lacks the zip64 sizes": "zip64 size in the local header alone",
     "contradict each other": "zip64 mismatch",

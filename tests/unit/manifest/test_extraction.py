@@ -261,6 +261,27 @@ def test_extra_fields_of_others_are_passed_by() -> None:
         assert unpack_all(raw) == {"a.txt": b"hello"}
 
 
+def test_only_what_is_full_stands_in_the_zip64_field() -> None:
+    """Size, packed size and place come in this order, and those that fit are left out."""
+    first, second = Entry(name=b"a"), Entry(name=b"b", data=b"x" * 1000, method=8)
+    packed, offset = len(second.packed()), len(build([first])) - 22 - 47
+    local = struct.pack("<2H2Q", 1, 16, 1000, packed)
+    for full in (
+        (True, True, True),
+        (True, False, False),
+        (False, True, False),
+        (False, False, True),
+        (True, False, True),
+    ):
+        values = [value for value, wide in zip((1000, packed, offset), full, strict=True) if wide]
+        second = Entry(name=b"b", data=b"x" * 1000, method=8, local_extra=local)
+        second.central_extra = struct.pack(f"<2H{len(values)}Q", 1, 8 * len(values), *values)
+        second.size, second.compressed = (0xFFFFFFFF if wide else None for wide in full[:2])
+        second.local_size = 0xFFFFFFFF if full[1] else 1000
+        second.header_offset = 0xFFFFFFFF if full[2] else None
+        assert unpack_all(build([first, second])) == {"a": b"hello", "b": b"x" * 1000}
+
+
 def test_every_cut_of_a_zip_is_noticed() -> None:
     """A zip cut at any byte fails the check of its structure."""
     raw = honest({"a.txt": b"hello" * 50, "d/b.bin": bytes(range(256))})

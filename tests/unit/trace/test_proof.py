@@ -164,6 +164,16 @@ def test_sameness_that_is_not_proven_counts_when_it_persists() -> None:
     assert results == [Result.GROWN, *[Result.UNPROVEN] * (DOUBTS - 2), Result.SAME, Result.SAME]
 
 
+def test_shortness_that_is_not_proven_counts_when_it_keeps_its_length() -> None:
+    """Three bodies in a row that stop at one place may be all there is; three that stop anywhere were cut."""
+    reader = whole_reader()
+    reader._known.range_works = False
+    sizes = [1000, 1001, 1000, 1000, 5, 5, 1000, 5, 5, 5, 5]
+    results = [digest(reader, WHOLE[:size], proven=False)[2] for size in sizes]
+    assert results == [*[Result.UNPROVEN] * 9, Result.SHORTER, Result.SHORTER]
+    assert digest(reader, WHOLE[:7])[2] is Result.SHORTER
+
+
 def test_which_answers_are_certain() -> None:
     """Only a whole log that is proven says that nothing follows; a window may be smaller than asked for."""
     assert not digest(TraceReader(), b"short\n")[1].certain
