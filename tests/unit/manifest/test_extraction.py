@@ -447,6 +447,45 @@ def test_an_archive_that_is_cut_after_it_was_planned(method: int) -> None:
         list(unpack(reader(raw[: member.data_offset + 20]), member, Meter(ExtractLimits())))
 
 
+@pytest.mark.parametrize("last", [0, 1, 2, 100, 257, 258, 259, 5000])
+def test_pieces_are_small_and_lack_nothing(last: int) -> None:
+    """However much a member grows, 256 KiB are read and given at a time, and the last bytes come too."""
+    step = 256 * 1024
+    for data in (bytes(3 * step + last), random.Random(last).randbytes(step + last)):
+        for method in (0, 8):
+            raw = build([Entry(data=data, method=method)])
+
+            def read_at(offset: int, count: int, raw: bytes = raw) -> bytes:
+                assert count <= step
+                return raw[offset : offset + count]
+
+            (member,) = plan_extraction(reader(raw), len(raw)).members
+            pieces = list(unpack(read_at, member, Meter(ExtractLimits())))
+            assert b"".join(pieces) == data
+            assert max(map(len, pieces)) <= step
+
+
+def test_a_file_that_shrinks_while_it_is_looked_at() -> None:
+    """What was there a moment ago and is not any more is damage or danger, in our own words."""
+
+    def read_at(offset: int, count: int) -> bytes:
+        header_bytes = 30
+        return TWO[offset : offset + (20 if count == header_bytes else count)]
+
+    for look in (plan_extraction, check_members):
+        with pytest.raises((IntegrityError, UnsafeArchiveError), match="local header"):
+            look(read_at, len(TWO))
+    with pytest.raises(UnsafeArchiveError, match="local header"):
+        plan_members(read_at, len(TWO), lambda _: True)
+
+
+def test_a_chosen_file_ends_before_the_directory() -> None:
+    """What reaches further is refused before a byte of the directory is given out as its own."""
+    raw = dict(corpus())["data beyond the last member"]
+    with pytest.raises(UnsafeArchiveError, match="reaches into the directory"):
+        plan_members(reader(raw), len(raw), lambda _: True)
+
+
 def test_members_that_cannot_be_undone_are_left_at_their_word() -> None:
     """What is encrypted, or compressed in a way Python does not know, damages no download."""
     for entry in (Entry(method=12, payload=b"hello", crc=1), Entry(flags=0x801, crc=1)):
