@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable, I
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from asyncjobs._api import Api
 from asyncjobs._concurrency import CapacityLimiter, first_error
@@ -33,7 +33,7 @@ from asyncjobs._models import (
     as_target,
 )
 from asyncjobs._options import TailOptions
-from asyncjobs._tail.discovery import Discovery
+from asyncjobs._tail.discovery import Discovery, LivingScope
 from asyncjobs._tail.follower import Follower
 from asyncjobs._tail.last_lines import place_of_last_lines
 from asyncjobs._tail.lines import EVENT_BYTES, LineSink
@@ -52,6 +52,15 @@ BUFFER_BYTES: Final = 1 << 20
 
 DISCOVERY_SECONDS: Final = 30.0
 """Between two looks for new jobs of a project or group; GitLab counts these listings per user."""
+
+
+class Look(Protocol):
+    """One look for jobs; *last* when nothing is followed any more."""
+
+    async def __call__(self, *, last: bool) -> bool:
+        """Look; False when something that is new by now is left to the next look."""
+        ...
+
 
 _OUTSIDE: Final = "a tail is read inside its `async with`"
 
@@ -72,23 +81,29 @@ class TailStream:
         self._api = api
         self._targets = one_by_one(targets)
         self._options = options or TailOptions()
+        self._scope = LivingScope(self._options)
         self._queue: EventQueue[TailEvent] = EventQueue(BUFFER_BYTES)
         self._open = CapacityLimiter(1 if self._options.ordered else self._options.max_open)
         self._pipelines: dict[int, PipelineWatch] = {}
+        self._projects: set[ProjectRef] = set()
         self._jobs: set[int] = set()
         self._ended = 0
         """How many jobs were followed to their end."""
         self._going = 0
         """Jobs that are followed, and whatever may bring more of them."""
+        self._looking = 0
+        """Looks among these."""
         self._discoverers: list[Waker] = []
         self._last: asyncio.Event | None = None
         self._group: asyncio.TaskGroup | None = None
         self._runner: asyncio.Task[None] | None = None
         self._left = False
+        self._entered_at = 0.0
 
     async def __aenter__(self) -> Self:
         if self._runner is not None:
             raise ClosedError("a tail is entered once; ask for a new one")
+        self._entered_at = self._api.clock.monotonic()
         self._runner = asyncio.create_task(self._run(), name="asyncjobs tail")
         return self
 
@@ -158,8 +173,10 @@ class TailStream:
                 self._spawn(f"find {target}", self._find(target))
             case PipelineRef():
                 self._watch(target, 1, everything=True)
-            case ProjectRef() | GroupRef():
-                self._start(f"discover {target}", self._discover(target))
+            case ProjectRef():
+                self._discover(target)
+            case GroupRef():
+                self._look_for(target, partial(self._look_at_members, target))
 
     # -- targets ----------------------------------------------------------------------------------
 
@@ -202,34 +219,63 @@ class TailStream:
             # A log that is never archived would be asked about for ever.
             asking.cancel()
 
-    async def _discover(self, target: ProjectRef | GroupRef) -> None:
-        """Follow the jobs of a project or group that are alive, and new ones while any job is followed."""
-        waker, patience, idle_errors, seen = Waker(self._api.clock), Patience(), 0, False
+    def _discover(self, target: ProjectRef) -> None:
+        if target not in self._projects:
+            self._projects.add(target)
+            found = partial(self._found, named=False)
+            discovery = Discovery(
+                self._api, target, self._options, self._scope, found, since=self._entered_at
+            )
+            self._look_for(target, discovery.look)
+
+    async def _look_at_members(self, target: GroupRef, *, last: bool) -> bool:  # noqa: ARG002 -- a kind of look
+        """Each project of a group is looked at by itself: one that is refused does not hide the others."""
+        async for project in self._api.group_members(target):
+            self._discover(project)
+        return True
+
+    def _look_for(self, target: ProjectRef | GroupRef, look: Look) -> None:
+        self._going += 1  # until the first look is over
+        self._looking += 1
+        self._start(f"discover {target}", self._keep_looking(target, look))
+
+    async def _keep_looking(self, target: ProjectRef | GroupRef, look: Look) -> None:
+        """Look for jobs that are alive, and for new ones while any job is followed."""
+        waker, patience, idle_errors, seen, last = Waker(self._api.clock), Patience(), 0, False, False
         self._discoverers.append(waker)
-        discovery = Discovery(self._api, target, self._options, partial(self._found, named=False))
         while True:
-            ended, last = self._ended, not self._going
+            ended = self._ended
             try:
-                with self._something_going():
-                    await discovery.look(last=last)
+                if not await look(last=last):
+                    ended = -1
+                seen, idle_errors = True, 0
+                patience.worked()
             except (RequestError, ResponseError) as error:
                 idle_errors = idle_errors + 1 if last else 0
                 if not seen or patience.failed(error) or idle_errors >= IDLE_ERRORS:
                     self._fail(target, error)
                     return
-                ended = -1  # what began and ended meanwhile is still to be found
-                if last:
-                    await self._api.clock.sleep(DISCOVERY_SECONDS * self._api.random.random())
+                failed, ended = True, -1
             else:
-                seen, idle_errors = True, 0
-                patience.worked()
+                failed = False
+            finally:
+                self._looking -= 1
+                self._gone()
             if not (self._options.follow and self._options.join):
                 return
-            if self._going:
-                await waker.sleep(DISCOVERY_SECONDS * self._api.random.uniform(0.9, 1.1))
-            # What was made while the last job was still followed is followed too.
-            if not self._going and self._ended == ended:
-                return
+            if failed:
+                await self._api.clock.sleep(DISCOVERY_SECONDS * self._api.random.random())
+            due = self._api.clock.monotonic() + DISCOVERY_SECONDS * self._api.random.uniform(0.9, 1.1)
+            while not (last := self._is_last(ended)) and (wait := due - self._api.clock.monotonic()) > 0:
+                if not self._going:
+                    return
+                await waker.sleep(wait)
+            self._going += 1
+            self._looking += 1
+
+    def _is_last(self, ended: int) -> bool:
+        """Whether all has ended but looks, and some of it since *ended* had: what began meanwhile is new."""
+        return self._going == self._looking and self._ended != ended
 
     @contextmanager
     def _something_going(self) -> Iterator[None]:
@@ -242,7 +288,7 @@ class TailStream:
 
     def _gone(self, _: object = None) -> None:
         self._going -= 1
-        if not self._going:
+        if self._going == self._looking:
             for waker in self._discoverers:
                 waker.ring()
 

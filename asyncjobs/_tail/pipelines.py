@@ -151,7 +151,9 @@ class PipelineWatch:
                     return
                 patience.worked()
                 idle_errors = 0
-                delay = pace.asked(changed=changed, least=self._all_pages() / PAGES_PER_SECOND)
+                ended = all(watch.job is not None and watch.job.status.is_final for watch in self._active())
+                least = self._all_pages() / PAGES_PER_SECOND
+                delay = pace.asked(changed=changed, over=ended, least=least)
             await self._waker.sleep(delay)
 
     def _ended(self) -> None:

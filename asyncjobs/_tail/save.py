@@ -32,6 +32,7 @@ from asyncjobs._models import (
     CURSOR_TAIL_BYTES,
     ArtifactOutcome,
     DownloadProgress,
+    GroupRef,
     Job,
     JobRef,
     SyncEvent,
@@ -184,13 +185,26 @@ async def _selected(run: _Save, targets: Targets) -> AsyncIterator[tuple[Target,
     """The jobs of the targets, each once; a listing that breaks is noted."""
     async for each in one_by_one(targets):
         target = as_target(each)
-        try:
-            async for ref, job in run.api.iter_target_jobs(target, scope=run.options.scope):
-                if job.id not in run.seen and (isinstance(target, JobRef) or matches(job, run.options)):
-                    run.seen.add(job.id)
-                    yield target, ref, job
-        except (RequestError, ResponseError) as error:
-            run.report.failures.append(TargetFailure(target, error))
+        async for part in _parts(run, target):
+            try:
+                async for ref, job in run.api.iter_target_jobs(part, scope=run.options.scope):
+                    if job.id not in run.seen and (isinstance(target, JobRef) or matches(job, run.options)):
+                        run.seen.add(job.id)
+                        yield target, ref, job
+            except (RequestError, ResponseError) as error:
+                run.report.failures.append(TargetFailure(part, error))
+
+
+async def _parts(run: _Save, target: Target) -> AsyncIterator[Target]:
+    """A group taken apart into its projects, so that one that is refused does not hide the others."""
+    if not isinstance(target, GroupRef):
+        yield target
+        return
+    try:
+        async for project in run.api.group_members(target):
+            yield project
+    except (RequestError, ResponseError) as error:
+        run.report.failures.append(TargetFailure(target, error))
 
 
 async def _save_one(run: _Save, target: Target, ref: JobRef, job: Job) -> None:

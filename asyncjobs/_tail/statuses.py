@@ -36,11 +36,17 @@ class StatusPace:
         self._max = options.max_interval
         self._delay = self._min
 
-    def asked(self, *, changed: bool, least: float = 0.0) -> float:
-        """Give the wait after an answer: *least* seconds, within the intervals, while many are asked for."""
+    def asked(self, *, changed: bool, over: bool = False, least: float = 0.0) -> float:
+        """Give the wait after an answer.
+
+        Args:
+            changed: Something is not as it was.
+            over: All that is asked for has ended; who does not take its lines may let it wait for hours.
+            least: Seconds, kept within the intervals: the more is asked for.
+        """
         shortest = min(self._max, max(self._min, least))
         self._delay = shortest if changed else max(shortest, self._delay * STRETCH)
-        self._delay = min(self._delay, max(shortest, min(self._max, SLOWEST)))
+        self._delay = min(self._delay, self._max if over else max(shortest, min(self._max, SLOWEST)))
         return self._delay * self._chance.uniform(0.9, 1.1)
 
     def failed(self) -> float:
@@ -70,7 +76,7 @@ async def watch_one(api: Api, watch: JobWatch, options: TailOptions) -> None:
             watch.update(job)
             if job.status.is_final and job.trace_size_bytes is not None:
                 return
-            delay = pace.asked(changed=before != job.status)
+            delay = pace.asked(changed=before != job.status, over=job.status.is_final)
         await api.clock.sleep(delay)
 
 

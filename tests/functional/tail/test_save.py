@@ -16,6 +16,7 @@ from asyncjobs._models import (
     DownloadProgress,
     JobRef,
     PipelineRef,
+    ProjectRef,
     SyncEvent,
     SyncFinished,
     SyncPlanned,
@@ -229,3 +230,21 @@ async def test_a_status_that_cannot_be_asked_for_ends_the_run(tmp_path: Path) ->
         async with asyncio.timeout(3_600):
             with pytest.raises(LookupError):
                 await client.save_traces(f"group/app/-/jobs/{job.id}", tmp_path)
+
+
+async def test_a_project_that_is_refused_does_not_hide_its_group(connect: Connect, tmp_path: Path) -> None:
+    """Where jobs are off for one project of a group, the logs of the others are saved, and it is named."""
+    async with FakeGitLab() as gitlab, connect(gitlab) as api:
+        gitlab.faults.add("403", where="*/group/p1/jobs")
+        for n in range(4):
+            project = gitlab.add_project(f"group/p{n}")
+            project.add_pipeline().add_job("done", status="success", trace=b"done\n", age=600)
+        report = await save(api, "groups/group", tmp_path)
+    assert sorted(path.relative_to(tmp_path).parts[0] for path in logs(tmp_path)) == [
+        "group-p0",
+        "group-p2",
+        "group-p3",
+    ]
+    assert [(each.target, type(each.error)) for each in report.failures] == [
+        (ProjectRef("group/p1"), ForbiddenError)
+    ]
