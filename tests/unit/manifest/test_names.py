@@ -104,6 +104,9 @@ def test_reserved_names_are_made_harmless() -> None:
     assert safe_component("NUL.zip") == "NUL_.zip"
     assert not is_reserved(safe_component("aux.tar.gz"))
     assert is_reserved("con .txt")
+    assert all(
+        is_reserved(name) for name in ("com0", "COM9.log", "lpt1", "LPT\u00b3", "clock$", "prn", "nul")
+    )
     assert not is_reserved("conX")
 
 
@@ -128,6 +131,7 @@ def test_shortened_names_keep_their_extension() -> None:
     assert re.fullmatch(r"[x.]{21}-[0-9a-f]{8}", shorten("x" * 20 + "." + "x" * 11, 30))
     assert re.fullmatch(r"\.x{20}-[0-9a-f]{8}", shorten("." + "x" * 40, 30))
     assert re.fullmatch("é{10}-[0-9a-f]{8}", shorten("é" * 20, 30))
+    assert re.fullmatch("-[0-9a-f]{8}", shorten("\udc80" * 20, 30))
     assert shorten("x" * 40 + "1", 30) != shorten("x" * 40 + "2", 30)
 
 
@@ -227,6 +231,7 @@ def test_a_path_with_an_id_fits_too() -> None:
     assert len(found) == 240
     assert re.fullmatch(r"x{100}/y{126}-[0-9a-f]{8}\.zip", found)
     assert found != with_id(path, 8)
+    assert with_id("x" * 235 + "/8.zip", 7) == "x" * 235 + "/8-7.zip", "short names are left alone"
     entry = LockedFile(path=found, project=1, job_id=7, size=1, sha256="0" * 64)
     assert load_lock(dump_lock([entry])) == (entry,)
 

@@ -197,6 +197,8 @@ def test_doubt_is_not_an_end() -> None:
     assert not any(step.done for step in steps)
     assert steps[-1].failed
     assert steps[0].delay > 0
+    doubted = Ending(settle=0).read(Result.SAME, 0.0, offset=9, job=job("failed", size=9), in_doubt=True)
+    assert not doubted.done, "whatever the last of them brought"
 
 
 def test_definite_errors_are_believed_the_third_time() -> None:
@@ -208,7 +210,7 @@ def test_definite_errors_are_believed_the_third_time() -> None:
     assert not any(patience.failed(error) for error in (gone, gone, ServerError("x", status=500), gone, gone))
     assert not any(patience.failed(RequestTimeout("slow")) for _ in range(100))
     patience.worked()
-    assert not patience.failed(gone)
+    assert [patience.failed(gone) for _ in range(3)] == [False, False, True]
 
 
 def test_trouble_on_the_way_is_not_an_answer() -> None:
