@@ -49,6 +49,7 @@ CANARY = "CANARY0123456789"
             "http://localhost:8080/gitlab",
         ),
         ("https://[::1]:8443", "https://[::1]:8443/api/v4/x", "https://[::1]:8443"),
+        ("https://a/X", "https://a/X/api/v4/x", "https://a/X"),
     ],
 )
 def test_api_root(url: str, endpoint: str, web: str) -> None:
@@ -72,6 +73,8 @@ def test_api_root(url: str, endpoint: str, web: str) -> None:
         (f"https://gitlab.example.com?private_token={CANARY}", "before any"),
         (f"https://gitlab.example.com#{CANARY}", "before any"),
         ("https://gitlab.example.com/../admin", "odd path"),
+        ("https://gitlab.example.com//admin", "odd path"),
+        ("https://gitlab.example.com/a/./b/", "odd path"),
         ("https://gitlab.example.com/api/v3", "leave /api/v3 away"),
     ],
 )
@@ -186,7 +189,7 @@ def test_printable_drops_what_drives_a_terminal(text: str) -> None:
 
 def test_printable_cuts_no_more_than_it_must() -> None:
     """What fits is whole once it is clean; what does not ends in three dots within the limit."""
-    assert printable("a\tb", limit=3) == "a b"
+    assert printable("a\tb", limit=3) == printable("a  b") == "a b"
     assert printable("abcd", limit=4) == "abcd"
     assert printable("abcde", limit=4) == "a..."
     assert printable("a" * 9 + "\t" * 9, limit=9) == "a" * 9
