@@ -7,6 +7,7 @@ GitLab: https://docs.gitlab.com/api/jobs/#retrieve-a-job-log-file
 
 from __future__ import annotations
 
+import io
 import zlib
 from typing import Final
 
@@ -210,7 +211,8 @@ _Seen = dict[_Ask, tuple[int, int]]
 
 async def _take(api: Api, ref: JobRef, ask: _Ask) -> _Taken:
     """Read one answer until nothing more of it can matter."""
-    head, kept = bytearray(), bytearray()
+    # Unlike a bytearray it gives its bytes away without a copy: a whole log is held once.
+    head, kept = bytearray(), io.BytesIO()
     start, longest, most = ask.offset or 0, ask.window or 0, ask.most
     size, crc, enough = 0, 0, False
     async with api.open_trace(ref, offset=ask.offset, limit=ask.window) as body:
@@ -219,14 +221,14 @@ async def _take(api: Api, ref: JobRef, ask: _Ask) -> _Taken:
             if size <= longest:
                 head += piece
             if size + len(piece) > start and size < start + most:
-                kept += piece[max(0, start - size) : start + most - size]
+                kept.write(piece[max(0, start - size) : start + most - size])
             size += len(piece)
             crc = zlib.crc32(piece, crc)
             enough = size > longest and (not most or size >= start + most)
             if enough:
                 break
     proven = enough or body.framing != "close"
-    return _Taken(bytes(head), bytes(kept), size, crc, proven, body.url)
+    return _Taken(bytes(head), kept.getvalue(), size, crc, proven, body.url)
 
 
 def require_log(body: Body) -> None:
