@@ -23,7 +23,7 @@ def why_no_member(headers: Mapping[str, str], *, from_api: bool) -> str | None:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if disposition == "attachment" or (not from_api and kind not in _PAGES):
         return None
-    what = repr(kind[:60]) if kind else "something without a type"
+    what = repr(kind[:60])[1:-1] if kind else "something without a type"  # escaped, as a server wrote it
     return f"not the file, which GitLab sends as an attachment, but {what}"
 
 
