@@ -19,7 +19,7 @@ from asyncjobs._artifacts.prune import listed_completely, prune
 from asyncjobs._artifacts.run import OnEvent, Run, open_run, settle_all
 from asyncjobs._concurrency import Emit, Fan
 from asyncjobs._errors import AsyncJobsError
-from asyncjobs._models import Job, JobRef, SyncReport, Target, TargetFailure, as_target
+from asyncjobs._models import GroupRef, Job, JobRef, SyncReport, Target, TargetFailure, as_target
 from asyncjobs._options import SyncOptions
 from asyncjobs._storage import Storage
 
@@ -68,7 +68,7 @@ async def sync_artifacts(
     options = options or SyncOptions()
     async with open_run(api, storage, dest, options, on_event) as run:
         selection = _Selection(run)
-        async with Fan(_targets(targets), selection.list_jobs, concurrency=_LISTINGS) as found:
+        async with Fan(selection.parts(targets), selection.list_jobs, concurrency=_LISTINGS) as found:
             await settle_all(run, found, _settle_found)
         if options.prune:
             await prune(run, selection.listed, complete=listed_completely(run))
@@ -93,23 +93,47 @@ class _Selection:
     """The jobs of the targets, each once."""
 
     run: Run
-    listed: set[str] = attrs.field(factory=set)
-    """Targets whose jobs were listed to the end, as text."""
+    targets: set[str] = attrs.field(factory=set)
+    broken: set[str] = attrs.field(factory=set)
     seen: set[int] = attrs.field(factory=set)
     """Job ids, which are unique in an installation: targets may overlap."""
 
-    async def list_jobs(self, target: Target, emit: Emit[Found]) -> None:
+    @property
+    def listed(self) -> set[str]:
+        """Targets whose jobs were listed to the end, as text."""
+        return self.targets - self.broken
+
+    async def parts(self, targets: Targets) -> AsyncIterator[tuple[Target, Target]]:
+        """Each target with what is listed of it.
+
+        A group is its projects: they are read side by side, and one that is refused hides none of the others.
+        """
+        async for target in _targets(targets):
+            self.targets.add(str(target))
+            if not isinstance(target, GroupRef):
+                yield target, target
+                continue
+            try:
+                async for project in self.run.api.group_members(target):
+                    yield target, project
+            except AsyncJobsError as error:
+                self._broke(target, target, error)
+
+    async def list_jobs(self, pair: tuple[Target, Target], emit: Emit[Found]) -> None:
         """Hand over the jobs of one target; a listing that breaks is noted, and what came before is kept."""
+        target, part = pair
         run, options = self.run, self.run.options
         try:
             jobs = run.api.iter_target_jobs(
-                target, scope=options.scope, ref=options.ref, name=options.name, since=options.since
+                part, scope=options.scope, ref=options.ref, name=options.name, since=options.since
             )
             async for ref, job in jobs:
                 if ref.job_id not in self.seen:
                     self.seen.add(ref.job_id)
                     await emit((str(target), ref, job))
         except AsyncJobsError as error:
-            run.report.failures.append(TargetFailure(target, error))
-        else:
-            self.listed.add(str(target))
+            self._broke(target, part, error)
+
+    def _broke(self, target: Target, part: Target, error: AsyncJobsError) -> None:
+        self.broken.add(str(target))
+        self.run.report.failures.append(TargetFailure(part, error))

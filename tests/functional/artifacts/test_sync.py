@@ -107,6 +107,28 @@ async def test_new_damaged_and_lost_files_are_fetched(
     assert kinds(await sync_artifacts(api, storage, ["group/app"], tmp_path)) == (0, 5, 0, 0)
 
 
+async def test_a_project_that_is_refused_hides_none_of_its_group(
+    gitlab: FakeGitLab, api: Api, storage: Storage, tmp_path: Path
+) -> None:
+    """The others are fetched, the failure names the project, and nothing of the group is pruned."""
+    jobs = [
+        add(gitlab.add_project(f"group/app{n}").add_pipeline("main"), "build", {"x": b"%d" % n})
+        for n in range(3)
+    ]
+    await sync_artifacts(api, storage, ["groups/group"], tmp_path)
+    assert len(tree(tmp_path)) == 3
+    shutil.rmtree(tmp_path / "group-app2")
+    jobs[1].erase()
+    gitlab.faults.add("403", where="*/projects/group/app0/jobs")
+    report = await sync_artifacts(api, storage, ["groups/group"], tmp_path, options=SyncOptions(prune=True))
+    assert [str(outcome.ref.project) for outcome in report.downloaded] == ["group/app2"]
+    (failure,) = report.failures
+    assert str(failure.target) == "group/app0"
+    assert isinstance(failure.error, ForbiddenError)
+    assert not report.removed
+    assert len(tree(tmp_path)) == 3
+
+
 async def test_verify_sees_damage_that_kept_size_and_time(
     gitlab: FakeGitLab, api: Api, storage: Storage, tmp_path: Path
 ) -> None:
