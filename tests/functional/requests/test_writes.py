@@ -43,7 +43,7 @@ REPEATABLE: dict[str, Call] = {
 CALLS = {**ONCE, **REPEATABLE}
 
 
-@pytest.mark.parametrize("status", [500, 502, 504, 520, 524])
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 524])
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_server_error_leaves_the_outcome_open(call: str, status: int) -> None:
     """After a 5xx that says nothing the call is not repeated; the error names job, call and status."""
@@ -181,9 +181,9 @@ async def test_how_often_a_write_is_refused(call: str) -> None:
         assert len(server.requests) == (2 if call in ONCE else 3)
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 409, 422, 503])
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 422])
 async def test_other_refusals_are_final(status: int) -> None:
-    """Any other answer below 500, and a 503 without Retry-After, is no doubt and no second request."""
+    """Any other answer below 500 is no doubt and no second request."""
     async with (
         RawServer(always(http(status, {"message": "no"}))) as server,
         open_client(server.url) as client,
