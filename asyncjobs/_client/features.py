@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from os import PathLike
 
@@ -134,7 +134,13 @@ class FeatureMethods:
             case other:
                 raise ValueError(f"{other} is no job, such as group/app/-/jobs/8; many jobs are for tail()")
 
-    def tail(self, targets: Targets, *, options: TailOptions | None = None) -> TailStream:
+    def tail(
+        self,
+        targets: Targets,
+        *,
+        options: TailOptions | None = None,
+        cursors: Iterable[TraceCursor | str] = (),
+    ) -> TailStream:
         """Follow many jobs at once, line by line, as `TailEvent` values.
 
         A job or a pipeline is followed to its end; a project or a group means its jobs that are
@@ -145,15 +151,22 @@ class FeatureMethods:
         Args:
             targets: References or their text forms, one or many.
             options: Filters, intervals, order, and how much at once.
+            cursors: Places in the logs of some of the jobs, themselves or as text: these logs go on there,
+                whatever the options say about where to begin. Line numbers count from there.
 
         Returns:
-            An async context manager that iterates over events. Its iteration ends with `FanOutError`,
+            An async context manager that iterates over events; its `cursors` say, at any time, where another
+            tail would have to go on. Its iteration ends with `FanOutError`,
             after everything else, when pipelines, projects or groups could not be read at all; they
             are in its `failures` too.
 
-        Cancellation: leaving the context stops every tail; cursors are in the events that end a job.
+        Raises:
+            ValueError: A text that is no cursor, or a target that is none.
+
+        Cancellation: leaving the context stops every tail; `cursors` of the stream stay valid, and the events
+        that end a job carry its own.
         """
-        return _tail.tail(self._api, self._api.each_target(targets), options=options)
+        return _tail.tail(self._api, self._api.each_target(targets), options=options, cursors=cursors)
 
     async def save_traces(
         self,

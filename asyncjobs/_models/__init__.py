@@ -54,6 +54,7 @@ from asyncjobs._models.traces import (
     TraceChunk,
     TraceCursor,
     TraceReset,
+    as_cursor,
 )
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "TraceCursor",
     "TraceReset",
     "User",
+    "as_cursor",
     "as_target",
     "check_full_path",
     "job_ref",

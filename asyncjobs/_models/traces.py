@@ -83,6 +83,15 @@ class TraceCursor:
         return cls(ref, offset, int(match["crc"], 16), tail)
 
 
+def as_cursor(cursor: TraceCursor | str) -> TraceCursor:
+    """A cursor, or the one that a text stands for.
+
+    Raises:
+        ValueError: Not the text of a cursor.
+    """
+    return cursor if isinstance(cursor, TraceCursor) else TraceCursor.parse(cursor)
+
+
 @attrs.frozen
 class JobStarted:
     """A job of the tail is being followed from here on."""

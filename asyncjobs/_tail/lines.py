@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from asyncjobs._models import JobRef, LogLine, TailEvent, TraceChunk, TraceReset
+from asyncjobs._models import JobRef, LogLine, TailEvent, TraceChunk, TraceCursor, TraceReset
 from asyncjobs._tail.queue import EventQueue
 from asyncjobs._trace.asking import Reset
+from asyncjobs._trace.given import Entered, LeftOut
 from asyncjobs._trace.lines import LineParser, TraceLine
 
 SLICE_BYTES: Final = 16 << 10
@@ -15,6 +17,9 @@ SLICE_BYTES: Final = 16 << 10
 
 EVENT_BYTES: Final = 200
 """What an event weighs beside its bytes, roughly."""
+
+Item = TailEvent | Entered | LeftOut
+"""What passes through the queue of a tail; events are all that comes out of the tail."""
 
 
 class LineSink:
@@ -24,24 +29,29 @@ class LineSink:
         queue: Where all jobs of the tail meet; full, it holds this job back.
         ref: The job.
         job_name: Goes into each line.
-        offset: Where the trace is entered.
+        place: How far the log was read; asked where it is entered, and again after each reset.
         since: Leave out lines stamped before this.
     """
 
     def __init__(
         self,
-        queue: EventQueue[TailEvent],
+        queue: EventQueue[Item],
         ref: JobRef,
         job_name: str,
         *,
-        offset: int = 0,
+        place: Callable[[], TraceCursor],
         since: datetime | None = None,
     ) -> None:
         self._queue = queue
         self._ref = ref
         self._name = job_name
+        self._place = place
         self._since = since
-        self._parser = LineParser(offset=offset)
+        self._parser = LineParser(offset=place().offset)
+
+    async def enter(self) -> None:
+        """Say where the log is entered, before anything of it."""
+        await self._queue.put([Entered(self._place())], EVENT_BYTES)
 
     async def chunk(self, chunk: TraceChunk) -> None:
         """Deliver the lines that are complete with these bytes."""
@@ -53,7 +63,8 @@ class LineSink:
     async def reset(self, reset: Reset) -> None:
         """Deliver what is left of the old text, say that it is no longer true, begin anew."""
         await self.finish()
-        await self._queue.put([TraceReset(self._ref, reset.offset, reset.reason)], EVENT_BYTES)
+        event = TraceReset(self._ref, reset.offset, reset.reason)
+        await self._queue.put([Entered(self._place()), event], EVENT_BYTES)
         self._parser = LineParser(offset=reset.offset, number=self._parser.number)
 
     async def finish(self) -> None:
@@ -64,19 +75,22 @@ class LineSink:
         if not lines:
             return
         ref, name, since = self._ref, self._name, self._since
-        events: list[TailEvent] = [
-            LogLine(
-                ref,
-                name,
-                line.raw,
-                line.text,
-                line.offset,
-                line.number,
-                line.timestamp,
-                line.stream,
-                line.section,
+        events: list[Item] = []
+        for line in lines:
+            if since is not None and line.timestamp is not None and line.timestamp < since:
+                events.append(LeftOut(ref, line.raw))
+                continue
+            events.append(
+                LogLine(
+                    ref,
+                    name,
+                    line.raw,
+                    line.text,
+                    line.offset,
+                    line.number,
+                    line.timestamp,
+                    line.stream,
+                    line.section,
+                )
             )
-            for line in lines
-            if since is None or line.timestamp is None or line.timestamp >= since
-        ]
         await self._queue.put(events, weight + EVENT_BYTES * len(events))

@@ -30,18 +30,21 @@ from asyncjobs._models import (
     TailPaused,
     Target,
     TargetFailure,
+    TraceCursor,
+    as_cursor,
     as_target,
 )
 from asyncjobs._options import TailOptions
 from asyncjobs._tail.discovery import Discovery, LivingScope
 from asyncjobs._tail.follower import Follower
 from asyncjobs._tail.last_lines import place_of_last_lines
-from asyncjobs._tail.lines import EVENT_BYTES, LineSink
+from asyncjobs._tail.lines import EVENT_BYTES, Item, LineSink
 from asyncjobs._tail.pipelines import IDLE_ERRORS, PipelineWatch
 from asyncjobs._tail.queue import EventQueue
 from asyncjobs._tail.statuses import StatusPace, watch_one
 from asyncjobs._tail.watch import JobWatch, Waker
 from asyncjobs._trace.ending import FINAL_ERRORS, Patience, Phase, is_definite, phase_of
+from asyncjobs._trace.given import Given
 from asyncjobs._trace.place import Place
 
 Targets = Target | str | Iterable[Target | str] | AsyncIterable[Target | str]
@@ -75,14 +78,23 @@ class TailStream:
     finished one.
     """
 
-    def __init__(self, api: Api, targets: Targets, *, options: TailOptions | None = None) -> None:
+    def __init__(
+        self,
+        api: Api,
+        targets: Targets,
+        *,
+        options: TailOptions | None = None,
+        cursors: Iterable[TraceCursor | str] = (),
+    ) -> None:
         self.failures: list[TargetFailure] = []
         """Pipelines, projects and groups that could not be read; a job that could not is a `TailFailed`."""
         self._api = api
         self._targets = one_by_one(targets)
         self._options = options or TailOptions()
         self._scope = LivingScope(self._options)
-        self._queue: EventQueue[TailEvent] = EventQueue(BUFFER_BYTES)
+        self._queue: EventQueue[Item] = EventQueue(BUFFER_BYTES)
+        self._given = Given()
+        self._starts = {cursor.ref.job_id: cursor for cursor in map(as_cursor, cursors)}
         self._open = CapacityLimiter(1 if self._options.ordered else self._options.max_open)
         self._pipelines: dict[int, PipelineWatch] = {}
         self._projects: set[ProjectRef] = set()
@@ -130,11 +142,22 @@ class TailStream:
         if self._left or self._runner is None:
             raise ClosedError(_OUTSIDE)
         try:
-            return await self._queue.get()
+            while (event := self._given.take(await self._queue.get())) is None:
+                pass
         except StopAsyncIteration:
             if self._left:  # while another task waited here: for it this is no end
                 raise ClosedError(_OUTSIDE) from None
             raise
+        return event
+
+    @property
+    def cursors(self) -> dict[JobRef, TraceCursor]:
+        """The place after the last line that iteration gave, of each log that was begun and has not ended.
+
+        Give them to another tail, in another process too: it goes on there, and the lines join without a gap.
+        The events that end a job carry its cursor themselves, and it is no longer here then.
+        """
+        return self._given.cursors()
 
     @property
     def open_tails(self) -> int:
@@ -388,13 +411,15 @@ class TailStream:
                 place=await self._entry(watch),
                 crowd=lambda: self._open.in_flight,
             )
+            place = follower.reader.place
             sink = LineSink(
                 self._queue,
                 watch.ref,
                 job.name,
-                offset=follower.reader.place.offset,
+                place=lambda: place.cursor(watch.ref),
                 since=self._options.since,
             )
+            await sink.enter()
             last = await follower.run(sink)
         except AsyncJobsError as error:
             if sink is not None:
@@ -415,6 +440,9 @@ class TailStream:
         Raises:
             AsyncJobsError: The log cannot be read.
         """
+        start = self._starts.get(watch.ref.job_id)
+        if start is not None:
+            return Place.from_cursor(start)
         pace, errors = StatusPace(self._api.random, self._options), 0
         while self._options.tail_lines is not None and watch.job is not None:
             phase = self._phase(watch)
@@ -437,7 +465,13 @@ class TailStream:
         await self._queue.put([event], EVENT_BYTES)
 
 
-def tail(api: Api, targets: Targets, *, options: TailOptions | None = None) -> TailStream:
+def tail(
+    api: Api,
+    targets: Targets,
+    *,
+    options: TailOptions | None = None,
+    cursors: Iterable[TraceCursor | str] = (),
+) -> TailStream:
     """Follow many jobs at once, line by line.
 
     A job or a pipeline is followed to its end; a project or a group means its jobs that are alive now, and
@@ -448,10 +482,14 @@ def tail(api: Api, targets: Targets, *, options: TailOptions | None = None) -> T
         api: The client's endpoints.
         targets: References or their text forms, one or many.
         options: Filters, intervals, order, and how much at once.
+        cursors: Where to go on in the logs of some jobs; the others begin as the options say.
 
-    Cancellation: leaving the context stops every tail; cursors are in the events that end a job.
+    Raises:
+        ValueError: A text that is no cursor.
+
+    Cancellation: leaving the context stops every tail; `cursors` of the stream stay valid.
     """
-    return TailStream(api, targets, options=options)
+    return TailStream(api, targets, options=options, cursors=cursors)
 
 
 async def one_by_one(targets: Targets) -> AsyncIterator[Target | str]:

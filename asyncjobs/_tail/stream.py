@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from asyncjobs._api import Api
 from asyncjobs._errors import ClosedError
-from asyncjobs._models import Job, JobRef, TraceChunk, TraceCursor, TraceReset
+from asyncjobs._models import Job, JobRef, TraceChunk, TraceCursor, TraceReset, as_cursor
 from asyncjobs._options import TailOptions
 from asyncjobs._tail.follower import Follower
 from asyncjobs._tail.queue import EventQueue
@@ -139,6 +139,4 @@ def follow_trace(
     Cancellation: leaving the context stops everything; `cursor` stays valid.
     GitLab: https://docs.gitlab.com/api/jobs/#retrieve-a-job-log-file
     """
-    if isinstance(cursor, str):
-        cursor = TraceCursor.parse(cursor)
-    return TraceStream(api, ref, cursor=cursor, options=options)
+    return TraceStream(api, ref, cursor=None if cursor is None else as_cursor(cursor), options=options)

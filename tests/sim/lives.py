@@ -14,7 +14,7 @@ from tests.sim.calls import actions, closing, fan_out
 from tests.sim.folders import save, sync
 from tests.sim.loop import SimLoop
 from tests.sim.storm import Trouble
-from tests.sim.tails import follow, story, tail
+from tests.sim.tails import follow, restarts, story, tail
 
 Life = Callable[[SimLoop, int, list[Trouble] | None], Coroutine[Any, Any, int]]
 
@@ -24,6 +24,7 @@ LIVES: dict[str, Life] = {
     "closing": closing,
     "tail": tail,
     "follow": follow,
+    "restarts": restarts,
     "story": story,
     "sync": sync,
     "save": save,

@@ -189,6 +189,46 @@ async def story(loop: SimLoop, seed: int, troubles: list[Trouble] | None = None)
         return world.wire.digest
 
 
+async def restarts(loop: SimLoop, seed: int, troubles: list[Trouble] | None = None) -> int:
+    """Many logs, read by a process that is stopped again and again and goes on from its cursors."""
+    async with storm(loop, seed, troubles) as world:
+        pipeline = world.gitlab.add_project("group/app").add_pipeline("main")
+        jobs = {job.id: job for job in (pipeline.add_job(f"job {n}") for n in range(1 + seed % 5))}
+        for job in jobs.values():
+            job.enqueue()
+            plan(world, job)
+        world.begin()
+        logs: dict[int, bytes] = dict.fromkeys(jobs, b"")
+        places: dict[int, TraceCursor] = {}
+        done: set[int] = set()
+        for life in range(40):
+            if life > 15:
+                await world.until_calm()
+            patience = world.chance.expovariate(1 / 150) if life < 20 else 10_000.0
+            async with world.client() as client:
+                target = [f"group/app/-/pipelines/{pipeline.id}"]
+                with suppress(TimeoutError, FanOutError):
+                    async with asyncio.timeout(patience):
+                        async with client.tail(target, cursors=places.values()) as events:
+                            async for event in events:
+                                match event:
+                                    case LogLine(ref=ref):
+                                        assert event.offset == len(logs[ref.job_id]), (
+                                            "a gap between two lives"
+                                        )
+                                        logs[ref.job_id] += event.raw
+                                    case JobFinished(ref=ref, cursor=cursor):
+                                        done.add(ref.job_id)
+                                        places[ref.job_id] = cursor
+                                    case _:
+                                        assert not isinstance(event, TraceReset)
+                                places |= {ref.job_id: cursor for ref, cursor in events.cursors.items()}
+            if done == set(jobs):
+                break
+        assert logs == {job_id: job.trace for job_id, job in jobs.items()}
+        return world.wire.digest
+
+
 def _add(world: Storm, pipeline: FakePipeline, name: str) -> None:
     job = pipeline.add_job(name)
     job.enqueue()
