@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.virtual_loop import VirtualLoop
 
-# Shared machines stall: a deadline would fail a property for the machine's sake. And a change is judged by the
-# same examples each time, not refused for what was there before; `make explore` looks for new ones.
+# Shared machines stall: a deadline would fail a property for the machine's sake. And a change is judged by
+# the same examples each time, not refused for what was there before; `make explore` looks for new ones.
 settings.register_profile(
     "asyncjobs", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
