@@ -29,5 +29,5 @@ LIVES: dict[str, Life] = {
     "sync": sync,
     "save": save,
 }
-SEEDS = int(os.environ.get("ASYNCJOBS_SEEDS", "15"))
+SEEDS = int(os.environ.get("ASYNCJOBS_SEEDS", "25"))
 """Seeds of each life in one run of the tests."""
