@@ -18,7 +18,7 @@ from asyncjobs._options import TailOptions
 from asyncjobs._tail.reads import Polled, memory_of, poll, quietly
 from asyncjobs._tail.watch import JobWatch
 from asyncjobs._trace.asking import Reset, Result
-from asyncjobs._trace.ending import Ending, Patience, Phase, phase_of
+from asyncjobs._trace.ending import Ending, Patience, Phase, long_over, phase_of
 from asyncjobs._trace.pace import Pace
 from asyncjobs._trace.place import Place
 from asyncjobs._trace.reading import TraceReader
@@ -166,9 +166,10 @@ class Follower:
 
     def _end(self) -> Ending:
         if self._ending is None:
-            first = self._watch.first_job
-            seen_over = first is not None and first.status.is_final
-            self._ending = Ending(settle=self._options.settle, over_at_first_sight=seen_over)
+            first, settle = self._watch.first_job, self._options.settle
+            now = self._api.exchange.budget.server_time(self._api.clock.monotonic())
+            seen_over = first is not None and long_over(first, now, settle)
+            self._ending = Ending(settle=settle, over_at_first_sight=seen_over)
         return self._ending
 
     def _settle(self, outcome: Polled, job: Job, now: float) -> float | None:

@@ -71,6 +71,19 @@ def phase_of(job: Job, *, wait_for_start: bool = False) -> Phase:
     return Phase.WAITING
 
 
+def long_over(job: Job, server_now: float, settle: float) -> bool:
+    """Whether a job ended so long ago that nothing late can follow in its trace.
+
+    Args:
+        job: As it was first seen.
+        server_now: Seconds since the epoch on the server's clock.
+        settle: Seconds in which late bytes are looked for.
+    """
+    if not job.status.is_final:
+        return False
+    return job.finished_at is None or server_now - job.finished_at.timestamp() >= settle
+
+
 @attrs.frozen
 class Step:
     """What to do after a read that began when the job was over."""
@@ -88,7 +101,7 @@ class Ending:
     Args:
         settle: Seconds in which the trace is read again until it is stable; 0 believes the first read
             that proves its end.
-        over_at_first_sight: The job was over when it was first seen, so late bytes are unlikely.
+        over_at_first_sight: The job was long over when it was first seen, so late bytes are unlikely.
     """
 
     def __init__(self, *, settle: float, over_at_first_sight: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import defaultdict
 from datetime import UTC, datetime
@@ -137,6 +138,28 @@ async def test_a_log_that_was_rewritten_meanwhile_is_a_reset(connect: Connect) -
         after = events[events.index(reset) :]
         assert reset.offset == 0
         assert b"".join(event.raw for event in after if isinstance(event, LogLine)) == job.trace
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+async def test_late_bytes_of_a_job_that_has_just_ended(connect: Connect, resumed: bool) -> None:
+    """A job that was over at first sight, but for a second only, may still get its last bytes."""
+    async with FakeGitLab() as gitlab, connect(gitlab) as api:
+        job = gitlab.add_project("group/app").add_pipeline("main").add_job("job")
+        job.start()
+        job.append_trace(b"first\n")
+        target, cursors = f"group/app/-/jobs/{job.id}", []
+        if resumed:
+            async with tail(api, target) as stream:
+                async for event in stream:
+                    if isinstance(event, LogLine):
+                        break
+            cursors = list(stream.cursors.values())
+        await api.clock.sleep(60.0)
+        job.finish("success")
+        asyncio.get_running_loop().call_later(2.0, job.append_trace, b"late\n")
+        async with tail(api, target, cursors=cursors) as stream:
+            lines = [event.text async for event in stream if isinstance(event, LogLine)]
+        assert lines == (["late"] if resumed else ["first", "late"])
 
 
 async def test_texts_that_are_no_cursors_are_refused(connect: Connect) -> None:

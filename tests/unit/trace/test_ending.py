@@ -17,7 +17,7 @@ from asyncjobs._errors import (
 )
 from asyncjobs._models import Job, JobArtifact, JobStatus, Pipeline
 from asyncjobs._trace.asking import Result
-from asyncjobs._trace.ending import FINAL_ERRORS, Ending, Patience, Phase, is_definite, phase_of
+from asyncjobs._trace.ending import FINAL_ERRORS, Ending, Patience, Phase, is_definite, long_over, phase_of
 
 
 def job(status: str, *, size: int | None = None, pipeline: str | None = None, started: bool = False) -> Job:
@@ -139,6 +139,18 @@ def test_old_jobs_need_one_confirmation() -> None:
         False,
         True,
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "ended_ago", "is_long"),
+    [("running", 60.0, False), ("success", 9.9, False), ("success", 10.0, True), ("failed", None, True)],
+)
+def test_long_over_is_longer_than_the_settling(status: str, ended_ago: float | None, is_long: bool) -> None:
+    """By the server's clock; a job that has no end is one that never ran, or an old server's."""
+    now = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    finished = None if ended_ago is None else datetime.fromtimestamp(now - ended_ago, UTC)
+    record = Job(id=1, name="test", status=JobStatus(status), finished_at=finished)
+    assert long_over(record, now, 10.0) is is_long
 
 
 def test_no_settling_on_request() -> None:
