@@ -8,6 +8,7 @@ in the order in which they were set, which asyncio's own heap does not promise.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import selectors
 from collections.abc import Callable, Coroutine
@@ -41,6 +42,17 @@ class _Selector(selectors.DefaultSelector):
         return []
 
 
+class SimTask(asyncio.Task[Any]):
+    """A task whose place in a set is that of its number: groups cancel their tasks in the order of a set."""
+
+    def __init__(self, number: int, coro: Coroutine[Any, Any, Any], **facts: Any) -> None:
+        self._number = number
+        super().__init__(coro, **facts)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class SimLoop(asyncio.SelectorEventLoop):
     """A loop on which a whole client and its server run, driven by one seed.
 
@@ -57,7 +69,11 @@ class SimLoop(asyncio.SelectorEventLoop):
         """What was reported to the loop because nobody caught it."""
         self._rounds = 0
         self._set = 0
+        self._numbers = itertools.count(1)
         super().__init__(selector)
+        self.set_task_factory(
+            lambda loop, coro, **facts: SimTask(next(self._numbers), coro, loop=loop, **facts)
+        )
         self.set_exception_handler(self._report)
 
     def time(self) -> float:

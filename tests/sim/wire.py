@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 import aiohttp
 import attrs
+from aiohttp.client_proto import ResponseHandler
 
 from asyncjobs._transport import GuardedResolver
 
@@ -66,6 +67,7 @@ class Wire:
     """Who listens, by port."""
     open_ends: set[End] = attrs.field(factory=set)
     connections: int = 0
+    handlers: int = 0
     digest: int = 0
     """Checksum of everything that arrived anywhere, with its time: two equal runs have the same."""
 
@@ -304,6 +306,18 @@ class End(_FlowControlMixin, asyncio.Transport):
         self._maybe_resume_protocol()  # type: ignore[attr-defined]
 
 
+class _Handler(ResponseHandler):
+    """aiohttp's end of a connection; a pool closes its connections in the order of a set."""
+
+    def __init__(self, wire: Wire) -> None:
+        wire.handlers += 1
+        self._number = wire.handlers
+        super().__init__(loop=wire.loop)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class SimConnector(aiohttp.BaseConnector):
     """aiohttp's pool over the simulated wire, as UnixConnector is its pool over a socket file."""
 
@@ -316,7 +330,7 @@ class SimConnector(aiohttp.BaseConnector):
     ) -> Any:
         try:
             async with asyncio.timeout(timeout.sock_connect):
-                return await self._wire.connect(req.url.port or 80, self._factory)
+                return await self._wire.connect(req.url.port or 80, lambda: _Handler(self._wire))
         except ConnectionRefusedError as error:
             raise aiohttp.ClientConnectorError(req.connection_key, error) from error
 
