@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -50,7 +49,6 @@ class Reader:
 
     def __init__(self) -> None:
         self.logs: dict[int, bytes] = {}
-        self.lines: Counter[int] = Counter()
         self.ended: dict[int, str] = {}
         self.cursors: dict[int, TraceCursor | None] = {}
 
